@@ -1,0 +1,190 @@
+"""What all machines of one node share: identity, tables, outbox, deadlines, and the way out.
+
+Every datagram to a peer leaves through `Context.send`, which keeps the amplification rule of DESIGN
+sec. 4: until an address has proved that it receives what we send to it, it is sent at most three
+times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile is held
+(bounded) and follows at once when the `Welcome` comes.
+"""
+
+from random import Random
+
+from pastryd.config import Config
+from pastryd.ids import NodeId
+from pastryd.protocol.outbox import Completion, Logged, Outbox
+from pastryd.state.deadlines import Deadlines, Timer
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.leaf_set import LeafSet
+from pastryd.state.neighborhood import NeighborhoodSet
+from pastryd.state.peers import HELD_MAX, Liveness, Peer, PeerTable
+from pastryd.state.routing_table import RoutingTable
+from pastryd.state.rtt import RttEstimator
+from pastryd.stats import Stats
+from pastryd.wire.codec import encode
+from pastryd.wire.messages import Hello, Message, Welcome
+
+AMPLIFICATION = 3
+HELLO_PADDING = bytes(64)
+HELLO_ATTEMPTS = 3
+DATAGRAM_OVERHEAD_BYTES = 65
+
+
+class Context:
+    """Shared by the machines of one node (or of one client, whose tables stay empty)."""
+
+    __slots__ = (
+        "config",
+        "deadlines",
+        "identity",
+        "leaf_set",
+        "neighborhood",
+        "outbox",
+        "peers",
+        "rng",
+        "stats",
+        "table",
+    )
+
+    def __init__(self, identity: Handle, config: Config, rng: Random) -> None:
+        self.identity = identity
+        self.config = config
+        self.rng = rng
+        self.outbox = Outbox()
+        self.stats = Stats()
+        self.deadlines = Deadlines()
+        self.leaf_set = LeafSet(identity.id, config.leaf_set_size)
+        self.table = RoutingTable(identity.id, config.bits_per_digit)
+        self.neighborhood = NeighborhoodSet(identity.id, config.neighborhood_size)
+        self.peers = PeerTable(
+            lambda: RttEstimator(config.rto_initial_s, config.rto_min_s, config.rto_max_s),
+            self._is_needed,
+        )
+
+    def _is_needed(self, node_id: NodeId) -> bool:
+        return node_id in self.leaf_set or node_id in self.table
+
+    def nonce(self) -> int:
+        """Return a number that nobody who did not read our datagram can guess."""
+        return self.rng.getrandbits(63) | 1
+
+    def usable(self, node_id: NodeId) -> bool:
+        """Tell whether to route through a node: neither suspected nor dead."""
+        peer = self.peers.get(node_id)
+        return peer is None or peer.liveness is Liveness.ALIVE
+
+    def log(self, event: str, **fields: object) -> None:
+        """Report a state transition."""
+        self.outbox.events.append(Logged(event, fields))
+
+    def complete(self, request_id: int, result: object) -> None:
+        """Hand a local command its result."""
+        self.outbox.events.append(Completion(request_id, result))
+
+    # -- the way out --
+
+    def send(self, message: Message, peer: Peer, now: float) -> None:
+        """Send a message to a peer."""
+        self.send_bytes(encode(message), peer, now)
+
+    def send_bytes(self, data: bytes, peer: Peer, now: float) -> None:
+        """Send an encoded message; held while the peer's address is not proven and out of credit."""
+        if not peer.proven:
+            cost = len(data) + DATAGRAM_OVERHEAD_BYTES
+            if peer.credit_bytes < cost:
+                self._hold(data, peer, now)
+                return
+            peer.credit_bytes -= cost
+        peer.last_sent = now
+        self.outbox.datagrams.append((data, peer.handle))
+
+    def hello_endpoint(self, endpoint: Endpoint) -> int:
+        """Ask a bare address who it is; return the nonce that its `Welcome` will carry."""
+        nonce = self.nonce()
+        self.outbox.datagrams.append((encode(Hello(nonce, HELLO_PADDING)), endpoint))
+        return nonce
+
+    def _hold(self, data: bytes, peer: Peer, now: float) -> None:
+        if len(peer.held) >= HELD_MAX:
+            self.stats.count("held_dropped")
+            return
+        peer.held.append(data)
+        if not peer.hello_nonce:
+            self._prove(peer, HELLO_ATTEMPTS, now)
+
+    def _prove(self, peer: Peer, attempts: int, now: float) -> None:
+        if peer.proven:
+            return
+        if not attempts:
+            peer.hello_nonce = 0
+            self.stats.count("held_dropped", len(peer.held))
+            peer.held.clear()
+            return
+        if not peer.hello_nonce:
+            peer.hello_nonce = self.nonce()
+        self.outbox.datagrams.append((encode(Hello(peer.hello_nonce, HELLO_PADDING)), peer.handle))
+        self.deadlines.arm(now + self.config.rto_initial_s, self._prove, peer, attempts - 1)
+
+    # -- the way in --
+
+    def heard(self, sender: Handle, size: int, now: float) -> Peer:
+        """Note that a datagram of `size` bytes came from a peer; return what we believe of it.
+
+        Anything authentic that a node says itself shows that it lives and in which incarnation.
+        """
+        peer = self.peers.get(sender.id)
+        if peer is None:
+            peer = self.peers.of(sender)
+        elif peer.handle is not sender:
+            self._identify(peer, sender)
+        peer.last_heard = now
+        if not peer.proven:
+            peer.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
+        return peer
+
+    def _identify(self, peer: Peer, sender: Handle) -> None:
+        """Follow a peer to a new incarnation or address.
+
+        A proven address is kept until it falls silent: who can only spoof must not redirect a peer.
+        """
+        known = peer.handle
+        moved = known.endpoint != sender.endpoint
+        if sender.incarnation <= known.incarnation and not moved:
+            return
+        if moved and peer.proven and sender.incarnation <= known.incarnation:
+            self.stats.count("address_changes")
+        if moved:
+            peer.proven = False
+            peer.credit_bytes = 0
+            peer.hello_nonce = 0
+        peer.handle = sender
+        if sender.id in self.leaf_set:
+            self.leaf_set.add(sender)
+        if sender.id in self.table:
+            self.table.consider(sender, peer.srtt_s)
+
+    def on_hello(self, message: Hello, sender: Handle, active: bool, now: float) -> None:
+        """Answer: who we are and where the asker was seen. Never longer than the question."""
+        if len(message.padding) < len(HELLO_PADDING):
+            self.stats.count("hello_too_short")
+            return
+        host, port = sender.endpoint
+        welcome = Welcome(message.nonce, self.identity, host, port, active)
+        self.outbox.datagrams.append((encode(welcome), sender))
+
+    def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
+        """An address has proved itself: what was held for it follows."""
+        if not peer.hello_nonce or message.nonce != peer.hello_nonce:
+            return
+        self.prove(peer, now)
+        peer.active = message.active
+
+    def prove(self, peer: Peer, now: float) -> None:
+        """Note that a peer echoed a nonce of ours from its address."""
+        peer.proven = True
+        peer.hello_nonce = 0
+        if peer.held:
+            held, peer.held = peer.held, []
+            for data in held:
+                self.send_bytes(data, peer, now)
+
+
+__all__ = ["Context", "Timer"]

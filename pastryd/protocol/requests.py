@@ -1,0 +1,117 @@
+"""Questions that want an answer: one nonce each, repeated with backoff until answered or given up.
+
+The one place that retransmits control messages and that measures RTT from their answers (Karn's rule:
+never from a repeated question). A matching answer also proves the peer's address.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pastryd.protocol.context import Context
+from pastryd.state.deadlines import Timer
+from pastryd.state.peers import Peer
+from pastryd.wire.codec import encode
+from pastryd.wire.messages import Message
+
+OnAnswer = Callable[[Any, float], None]
+"""Called once with the answer and now, or with None when nobody answered."""
+
+PENDING_MAX = 16_384
+
+
+class _Pending:
+    __slots__ = ("attempts", "data", "on_answer", "peer", "repeated", "sent_at", "timeout_s", "timer")
+
+    def __init__(
+        self,
+        peer: Peer,
+        data: bytes,
+        on_answer: OnAnswer,
+        attempts: int,
+        timeout_s: float,
+        now: float,
+    ) -> None:
+        self.peer = peer
+        self.data = data
+        self.on_answer = on_answer
+        self.attempts = attempts
+        self.timeout_s = timeout_s
+        self.sent_at = now
+        self.repeated = False
+        self.timer: Timer
+
+
+class Requests:
+    """The outstanding questions of one node, by nonce."""
+
+    __slots__ = ("_context", "_pending")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pending: dict[int, _Pending] = {}
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def ask(
+        self,
+        peer: Peer,
+        message: Message,
+        on_answer: OnAnswer,
+        now: float,
+        *,
+        attempts: int = 3,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Send a message that carries a fresh `nonce` field; return that nonce.
+
+        The first wait is `timeout_s`, or the peer's retransmission timeout; each further one doubles.
+        """
+        nonce: int = message.nonce  # type: ignore[union-attr]
+        first = peer.rtt.rto if timeout_s is None else timeout_s
+        pending = _Pending(peer, encode(message), on_answer, attempts - 1, first, now)
+        if len(self._pending) >= PENDING_MAX:
+            self._context.stats.count("requests_refused")
+            self._context.deadlines.arm(now, on_answer, None)
+            return nonce
+        self._pending[nonce] = pending
+        self._context.send_bytes(pending.data, peer, now)
+        pending.timer = self._context.deadlines.arm(now + first, self._handle_timeout, nonce)
+        return nonce
+
+    def answered(self, message: Any, peer: Peer, now: float) -> bool:
+        """Match an answer; False when nobody (here) asked this peer, or no longer."""
+        pending = self._pending.get(message.nonce)
+        if pending is None or pending.peer.id != peer.id:
+            return False
+        del self._pending[message.nonce]
+        pending.timer.cancel()
+        if not pending.repeated:
+            peer.rtt.sample(now - pending.sent_at)
+        if not peer.proven:
+            self._context.prove(peer, now)
+        pending.on_answer(message, now)
+        return True
+
+    def cancel(self, nonce: int) -> None:
+        """Forget a question; its callback is not called."""
+        pending = self._pending.pop(nonce, None)
+        if pending is not None:
+            pending.timer.cancel()
+
+    def _handle_timeout(self, nonce: int, now: float) -> None:
+        pending = self._pending.get(nonce)
+        if pending is None:
+            return
+        if pending.attempts <= 0:
+            del self._pending[nonce]
+            pending.on_answer(None, now)
+            return
+        pending.attempts -= 1
+        pending.repeated = True
+        pending.timeout_s *= 2
+        self._context.stats.count("retransmissions")
+        self._context.send_bytes(pending.data, pending.peer, now)
+        pending.timer = self._context.deadlines.arm(
+            now + pending.timeout_s, self._handle_timeout, nonce
+        )

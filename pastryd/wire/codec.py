@@ -1,0 +1,277 @@
+"""Messages to bytes and back (DESIGN sec. 4): a msgpack array, the integer tag first.
+
+One table says type and bound of every field; `decode` checks all of them and raises
+`RemoteProtocolError` for anything else, in time and memory bounded by the input's length. Sealing
+and datagram headers are not this module's business (`net/seal.py`).
+
+Segments, nearly all bytes that a busy node sends, have a fixed binary header instead of msgpack
+integers: constant width, and no copy of the data on decode.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from pastryd.config import OBJECT_BYTES_MAX
+from pastryd.errors import RemoteProtocolError
+from pastryd.ids import ID_BYTES, NAME_BYTES
+from pastryd.state.handle import Handle
+from pastryd.wire import messages as m
+from pastryd.wire.addresses import host_from_bytes, host_to_bytes
+
+_unpackb = msgpack.unpackb
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+SEGMENT_TAG = 0xC1
+"""A byte that msgpack never uses: no message can be mistaken for a segment."""
+_SEGMENT = struct.Struct(">BQII")
+SEGMENT_HEADER_BYTES = _SEGMENT.size
+
+
+class UnknownMessageError(RemoteProtocolError):
+    """A tag of a later version: counted and ignored."""
+
+
+Check = Callable[[Any], Any]
+"""Turns a decoded msgpack value into a field, or raises `RemoteProtocolError` (or TypeError)."""
+
+
+class Field(NamedTuple):
+    """How one field travels: `pack` None means as it is."""
+
+    check: Check
+    pack: Callable[[Any], Any] | None = None
+
+
+def _uint(bits: int) -> Field:
+    limit = 1 << bits
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not 0 <= value < limit:
+            raise RemoteProtocolError("integer out of bounds")
+        return value
+
+    return Field(check)
+
+
+def _octets(longest: int, exact: bool = False) -> Field:
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) > longest or (exact and len(value) != longest):
+            raise RemoteProtocolError("wrong length of bytes")
+        return value
+
+    return Field(check)
+
+
+def _check_flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise RemoteProtocolError("not a flag")
+    return value
+
+
+def _check_id(value: Any) -> int:
+    if type(value) is not bytes or len(value) != ID_BYTES:
+        raise RemoteProtocolError("not an id")
+    return int.from_bytes(value, "big")
+
+
+def _pack_id(value: int) -> bytes:
+    return value.to_bytes(ID_BYTES, "big")
+
+
+def _check_application(value: Any) -> str:
+    if type(value) is not str or not 0 < len(value) <= m.APPLICATION_MAX:
+        raise RemoteProtocolError("not an application's name")
+    return value
+
+
+def _check_host(value: Any) -> str:
+    if type(value) is not bytes:
+        raise RemoteProtocolError("not an address")
+    return host_from_bytes(value)
+
+
+_handles: dict[tuple[bytes, bytes, int, int], Handle] = {}
+_HANDLES_KEPT = 65_536
+
+
+def _check_handle(value: Any) -> Handle:
+    """Handles are interned: the same few arrive again and again, and an id costs a hash."""
+    try:
+        key = (value[0], value[1], value[2], value[3])
+        known = _handles.get(key)
+    except (TypeError, IndexError, KeyError):
+        raise RemoteProtocolError("not a handle") from None
+    if known is not None and type(key[2]) is int and type(key[3]) is int and len(value) == 4:
+        return known
+    if type(value) is not list or len(value) != 4:
+        raise RemoteProtocolError("not a handle")
+    public_key, host, port, incarnation = value
+    if type(public_key) is not bytes or len(public_key) != 32:
+        raise RemoteProtocolError("not a public key")
+    if type(port) is not int or not 0 <= port < 65_536:
+        raise RemoteProtocolError("not a port")
+    handle = Handle(public_key, _check_host(host), port, _U64.check(incarnation))
+    if len(_handles) >= _HANDLES_KEPT:
+        _handles.clear()
+    _handles[key] = handle
+    return handle
+
+
+def _pack_handle(handle: Handle) -> list[Any]:
+    return [handle.public_key, host_to_bytes(handle.host), handle.port, handle.incarnation]
+
+
+def _many(item: Field, most: int) -> Field:
+    check_item, pack_item = item
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) > most:
+            raise RemoteProtocolError("not a list of bounded length")
+        return tuple([check_item(v) for v in value])
+
+    def pack(values: Any) -> list[Any]:
+        return [pack_item(v) for v in values] if pack_item else list(values)
+
+    return Field(check, pack)
+
+
+def _record(build: Callable[..., Any], *fields: Field) -> Field:
+    """A nested array of fixed length."""
+    count = len(fields)
+
+    def check(value: Any) -> Any:
+        if type(value) is not list or len(value) != count:
+            raise RemoteProtocolError("wrong number of fields")
+        return build(*[f.check(v) for f, v in zip(fields, value, strict=True)])
+
+    def pack(value: Any) -> list[Any]:
+        return [f.pack(v) if f.pack else v for f, v in zip(fields, value, strict=True)]
+
+    return Field(check, pack)
+
+
+_U8, _U16, _U32, _U64 = _uint(8), _uint(16), _uint(32), _uint(64)
+_FLAG = Field(_check_flag)
+_ID = Field(_check_id, _pack_id)
+_NAME = _octets(NAME_BYTES, exact=True)
+_NO_NAME = _octets(NAME_BYTES)
+_DATA = _octets(m.PAYLOAD_MAX)
+_HOST = Field(_check_host, host_to_bytes)
+_HANDLE = Field(_check_handle, _pack_handle)
+_HANDLES = _many(_HANDLE, m.HANDLES_MAX)
+_FAILED = _many(_record(lambda *v: v, _ID, _U64), m.FAILED_MAX)
+_FINGERPRINT = _ID
+_RANGE = _record(m.Range, _ID, _ID, _U32, _FINGERPRINT)
+_HOP = _record(m.Hop, _HANDLE, _U32)
+_NAMES = _many(_NAME, m.NAMES_MAX)
+_LEAF_SET = (_U64, _HOST, _U16, _FLAG, _U64, _U64, _HANDLES, _FAILED)
+
+
+def _check_size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= OBJECT_BYTES_MAX:
+        raise RemoteProtocolError("not an item's size")
+    return value
+
+
+_SIZE = Field(_check_size)
+
+SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
+    1: (m.Hello, (_U64, _DATA)),
+    2: (m.Welcome, (_U64, _HANDLE, _HOST, _U16, _FLAG)),
+    3: (
+        m.Route,
+        (
+            _U32,
+            _ID,
+            _HANDLE,
+            _U8,
+            Field(_check_application),
+            _DATA,
+            _FLAG,
+            _many(_HOP, m.TRAIL_MAX),
+        ),
+    ),
+    4: (m.HopAck, (_U32,)),
+    5: (m.JoinReply, (_U64, _HANDLES)),
+    6: (m.LeafSetProbe, _LEAF_SET),
+    7: (m.LeafSetReply, _LEAF_SET),
+    8: (m.RowRequest, (_U64, _U8)),
+    9: (m.RowReply, (_U64, _U8, _HANDLES)),
+    10: (m.Ping, (_U64, _U32)),
+    11: (m.Pong, (_U64,)),
+    12: (m.Heartbeat, (_U64,)),
+    13: (m.IndirectPing, (_U64, _HANDLE)),
+    14: (m.IndirectPong, (_U64, _FLAG)),
+    15: (m.Suspect, (_ID, _U64)),
+    16: (m.Alive, (_U64,)),
+    17: (m.Leave, (_U64,)),
+    18: (m.Find, (_U64, _NAME)),
+    19: (m.Found, (_U64, _SIZE, _DATA, _many(_octets(256), m.RECORDS_MAX))),
+    20: (m.Replicas, (_U64, _HANDLES)),
+    21: (m.Store, (_U64, _NAME, _SIZE, _DATA)),
+    22: (m.Stored, (_U64, _U8)),
+    23: (m.HaveQuery, (_U64, _FLAG, _NAMES)),
+    24: (m.HaveReply, (_U64, _U32)),
+    25: (m.Pull, (_U64, _NAME, _U16, _U32, _U64)),
+    26: (m.Absent, (_U64, _NAME)),
+    27: (m.Ranges, (_U64, _many(_RANGE, m.RANGES_MAX))),
+    28: (m.Names, (_U64, _ID, _ID, _FLAG, _NAMES)),
+    29: (m.Request, (_U64, _U8, _NO_NAME, _U64, _DATA)),
+    30: (m.Answer, (_U64, _U8, _U64, _NO_NAME, _U64, _DATA)),
+}
+
+_CHECKS: dict[int, tuple[type[Any], tuple[Check, ...], int]] = {
+    tag: (kind, tuple(f.check for f in fields), len(fields) + 1)
+    for tag, (kind, fields) in SPECIFICATIONS.items()
+}
+_PACKS = {
+    kind: (tag, tuple((i, f.pack) for i, f in enumerate(fields, 1) if f.pack))
+    for tag, (kind, fields) in SPECIFICATIONS.items()
+}
+
+
+def encode(message: m.Message) -> bytes:
+    """Return the bytes of a message."""
+    if type(message) is m.Segment:
+        return encode_segment(message.nonce, message.index, message.size, message.data)
+    tag, packs = _PACKS[type(message)]
+    values: list[Any] = [tag, *message]
+    for i, pack in packs:
+        values[i] = pack(values[i])
+    return _packb(values)  # type: ignore[no-any-return]
+
+
+def encode_segment(nonce: int, index: int, size: int, data: bytes | memoryview) -> bytes:
+    """Return the bytes of a `Segment`; the one copy of its data is made here."""
+    return b"".join((_SEGMENT.pack(SEGMENT_TAG, nonce, index, size), data))
+
+
+def decode(data: bytes) -> m.Message:
+    """Return the message that `data` is.
+
+    Raises `UnknownMessageError` for a tag of a later version, `RemoteProtocolError` for anything
+    else that the protocol does not allow.
+    """
+    if data and data[0] == SEGMENT_TAG:
+        if len(data) < SEGMENT_HEADER_BYTES:
+            raise RemoteProtocolError("short segment")
+        _, nonce, index, size = _SEGMENT.unpack_from(data)
+        return m.Segment(nonce, index, size, memoryview(data)[SEGMENT_HEADER_BYTES:])
+    try:
+        values = _unpackb(data, raw=False, strict_map_key=False)
+    except Exception as error:  # msgpack raises many kinds; all of them mean malformed bytes
+        raise RemoteProtocolError("not msgpack") from error
+    if type(values) is not list or not values or type(values[0]) is not int:
+        raise RemoteProtocolError("not a message")
+    specification = _CHECKS.get(values[0])
+    if specification is None:
+        raise UnknownMessageError(f"unknown tag {values[0]}")
+    kind, checks, length = specification
+    if len(values) != length:
+        raise RemoteProtocolError("wrong number of fields")
+    values.reverse()
+    values.pop()
+    return kind._make([check(values.pop()) for check in checks])  # type: ignore[no-any-return]

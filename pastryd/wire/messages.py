@@ -1,0 +1,298 @@
+"""Every message of the protocol: a named tuple, one integer tag, one field specification each.
+
+Tags are append-only. `docs/wire.md` lists them for other implementations; golden vectors
+(`tests/golden/wire`) pin their bytes. `codec.py` checks every field's type and bound on decode, so
+that no message can make a node allocate more than its own length.
+"""
+
+from typing import NamedTuple
+
+from pastryd.ids import Name, NodeId, Position
+from pastryd.state.handle import Handle
+
+HANDLES_MAX = 16
+TRAIL_MAX = 16
+NAMES_MAX = 32
+RECORDS_MAX = 8
+FAILED_MAX = 8
+RANGES_MAX = 16
+PAYLOAD_MAX = 65_000
+APPLICATION_MAX = 16
+
+
+class Hello(NamedTuple):
+    """Who are you? Padded so that the answer is never longer; proves that an address hears us."""
+
+    nonce: int
+    padding: bytes
+
+
+class Welcome(NamedTuple):
+    """Answers `Hello`: who we are and where the asker was seen. `active`: ready to be joined."""
+
+    nonce: int
+    sender: Handle
+    seen_host: str
+    seen_port: int
+    active: bool
+
+
+class Hop(NamedTuple):
+    """One node of a route's trail and its smoothed RTT to the next one (0: not measured)."""
+
+    handle: Handle
+    rtt_us: int
+
+
+class Route(NamedTuple):
+    """A message on its way to the root of `key`. `seq` is acknowledged by the next hop alone."""
+
+    seq: int
+    key: Position
+    source: Handle
+    hops: int
+    application: str
+    payload: bytes
+    keep_trail: bool
+    trail: tuple[Hop, ...]
+
+
+class HopAck(NamedTuple):
+    """The next hop has taken over responsibility for a `Route`."""
+
+    seq: int
+
+
+class JoinReply(NamedTuple):
+    """From the root of the joiner's id: the nodes on the way; the sender is the root."""
+
+    nonce: int
+    trail: tuple[Handle, ...]
+
+
+class LeafSetProbe(NamedTuple):
+    """MSPastry's LS-PROBE. `members` is empty when the receiver is known to have seen `digest`."""
+
+    nonce: int
+    host: str
+    port: int
+    active: bool
+    digest: int
+    seen_digest: int
+    members: tuple[Handle, ...]
+    failed: tuple[tuple[NodeId, int], ...]
+
+
+class LeafSetReply(NamedTuple):
+    """Answers `LeafSetProbe` with the same content from the other side."""
+
+    nonce: int
+    host: str
+    port: int
+    active: bool
+    digest: int
+    seen_digest: int
+    members: tuple[Handle, ...]
+    failed: tuple[tuple[NodeId, int], ...]
+
+
+class RowRequest(NamedTuple):
+    """Send me a row of your routing table."""
+
+    nonce: int
+    row: int
+
+
+class RowReply(NamedTuple):
+    """Answers `RowRequest`."""
+
+    nonce: int
+    row: int
+    handles: tuple[Handle, ...]
+
+
+class Ping(NamedTuple):
+    """Are you there, and how far? `rtt_us`: what the sender already measured (0: nothing yet)."""
+
+    nonce: int
+    rtt_us: int
+
+
+class Pong(NamedTuple):
+    """Answers `Ping`."""
+
+    nonce: int
+
+
+class Heartbeat(NamedTuple):
+    """To the immediate left neighbours, each period. A new digest invites a `LeafSetProbe`."""
+
+    digest: int
+
+
+class IndirectPing(NamedTuple):
+    """Ping `target` for me (SWIM sec. 4.1)."""
+
+    nonce: int
+    target: Handle
+
+
+class IndirectPong(NamedTuple):
+    """Answers `IndirectPing`; `alive` False is Lifeguard's negative ack."""
+
+    nonce: int
+    alive: bool
+
+
+class Suspect(NamedTuple):
+    """The sender suspects this node in this incarnation."""
+
+    id: NodeId
+    incarnation: int
+
+
+class Alive(NamedTuple):
+    """The sender refutes suspicions: it lives, in this incarnation."""
+
+    incarnation: int
+
+
+class Leave(NamedTuple):
+    """The sender leaves; do not count on it any more."""
+
+    incarnation: int
+
+
+class Find(NamedTuple):
+    """Do you hold what is stored under this key? Small items come back in the answer."""
+
+    nonce: int
+    name: Name
+
+
+class Found(NamedTuple):
+    """An object (`size` >= 0, `data` whole when it fits) or the index entries at that key."""
+
+    nonce: int
+    size: int
+    data: bytes
+    records: tuple[bytes, ...]
+
+
+class Replicas(NamedTuple):
+    """I do not hold it (`Find`), or you asked who should. The replica set, root first."""
+
+    nonce: int
+    holders: tuple[Handle, ...]
+
+
+class Store(NamedTuple):
+    """Please hold this item; pull it from me unless `data` is it."""
+
+    nonce: int
+    name: Name
+    size: int
+    data: bytes
+
+
+class Stored(NamedTuple):
+    """Answers `Store`: a `StoreStatus`."""
+
+    nonce: int
+    status: int
+
+
+class HaveQuery(NamedTuple):
+    """Which of these do you hold durably? `expect`: you should; pull the others from me."""
+
+    nonce: int
+    expect: bool
+    names: tuple[Name, ...]
+
+
+class HaveReply(NamedTuple):
+    """Answers `HaveQuery`: bit i is names[i]."""
+
+    nonce: int
+    bitmap: int
+
+
+class Pull(NamedTuple):
+    """Send the segments `first + i` for each set bit i of `mask`, each `segment_bytes` long."""
+
+    nonce: int
+    name: Name
+    segment_bytes: int
+    first: int
+    mask: int
+
+
+class Segment(NamedTuple):
+    """One segment; integers have constant width, so that a burst has one datagram size."""
+
+    nonce: int
+    index: int
+    size: int
+    data: bytes | memoryview
+
+
+class Absent(NamedTuple):
+    """Answers `Pull`: not here."""
+
+    nonce: int
+    name: Name
+
+
+class Range(NamedTuple):
+    """The items on the arc [start, end): how many, and the XOR of their fingerprints."""
+
+    start: Position
+    end: Position
+    count: int
+    fingerprint: int
+
+
+class Ranges(NamedTuple):
+    """Compare these ranges with yours. An answer without ranges says: all equal."""
+
+    nonce: int
+    ranges: tuple[Range, ...]
+
+
+class Names(NamedTuple):
+    """All that the sender holds on [start, end), or (`final`) what the receiver lacks of it."""
+
+    nonce: int
+    start: Position
+    end: Position
+    final: bool
+    names: tuple[Name, ...]
+
+
+class Request(NamedTuple):
+    """A client's command to its access node: a `Verb`. Repeated until answered."""
+
+    nonce: int
+    verb: int
+    name: bytes
+    number: int
+    data: bytes
+
+
+class Answer(NamedTuple):
+    """Answers `Request`: a status and a document of `size` bytes, here or to be pulled."""
+
+    nonce: int
+    status: int
+    number: int
+    name: bytes
+    size: int
+    data: bytes
+
+
+Message = (
+    Hello | Welcome | Route | HopAck | JoinReply | LeafSetProbe | LeafSetReply | RowRequest
+    | RowReply | Ping | Pong | Heartbeat | IndirectPing | IndirectPong | Suspect | Alive | Leave
+    | Find | Found | Replicas | Store | Stored | HaveQuery | HaveReply | Pull | Segment | Absent
+    | Ranges | Names | Request | Answer
+)  # fmt: skip
