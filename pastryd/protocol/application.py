@@ -5,25 +5,37 @@ An application is registered with a node under its `name`; the node calls the up
 store is one application among others and unknown here (`examples/` has a smaller one).
 
 Deviation: `forward` is told the source too, so that a node on the way may answer it directly; sec.
-3.2 leaves that to the message. `deliver_traced` is ours; who does not override it pays nothing.
+3.2 leaves that to the message. It is not called at the root, where `deliver` is.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 from pastryd.ids import Position
 from pastryd.state.handle import Handle
-from pastryd.wire.messages import Hop
+from pastryd.wire.messages import Hop, Route
 
 
-class Forward(NamedTuple):
-    """What becomes of a message on its way; `next_hop` None: it ends here, undelivered."""
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """What becomes of a message on its way: the upcall may change its payload and its next hop."""
 
     payload: bytes
-    next_hop: Handle | None
+    next_hop: Handle
+
+    STOP: ClassVar["Forward"]
+    """The message ends here; nobody delivers it."""
+
+    def applied_to(self, message: Route, next_hop: Handle) -> tuple[Route, Handle]:
+        """Return what goes on, and where."""
+        if self.payload is not message.payload:
+            message = message._replace(payload=self.payload)
+        return message, self.next_hop
 
 
-STOP = Forward(b"", None)
+_NOBODY = Handle(bytes(32), "", 0, 0)
+Forward.STOP = Forward(b"", _NOBODY)
 
 
 class Overlay(Protocol):
@@ -71,17 +83,13 @@ class Application:
     def forward(
         self, key: Position, payload: bytes, source: Handle, next_hop: Handle, now: float
     ) -> Forward | None:
-        """Called on every node of the way, source and root included, before the message goes on.
+        """Called on every node of the way, the source included, before the message goes on.
 
-        None lets it pass as it is, `STOP` ends it here, a `Forward` changes payload or next hop.
-        `next_hop` is our own handle when we are the root.
+        None lets it pass as it is, `Forward.STOP` ends it here. Not called at the root.
         """
         return None
 
-    def deliver(self, key: Position, payload: bytes, source: Handle, now: float) -> None:
-        """Called at the root of `key`."""
-
-    def deliver_traced(
+    def deliver(
         self,
         key: Position,
         payload: bytes,
@@ -89,8 +97,7 @@ class Application:
         trail: Sequence[Hop],
         now: float,
     ) -> None:
-        """Called instead of `deliver` for a message that kept its trail, source first."""
-        self.deliver(key, payload, source, now)
+        """Called at the root of `key`. `trail`: the nodes of the way if the message kept it."""
 
     def update(self, handle: Handle, joined: bool, now: float) -> None:
         """Called when a node has entered or left our leaf set."""
