@@ -1,0 +1,93 @@
+"""Exit statuses, and the one place where a command's errors become one line on stderr.
+
+Every foreseeable failure ends here: a line that says what to do, its own status, no traceback. What
+is not foreseen is our bug and keeps its traceback (status 1).
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from pastryd import errors
+
+OK = 0
+UNEXPECTED = 1
+BAD_INPUT = 2
+NOT_FOUND = 3
+UNREACHABLE = 4
+UNDER_REPLICATED = 5
+CORRUPT = 6
+REFUSED = 7
+INTERRUPTED = 128 + signal.SIGINT
+PIPE_CLOSED = 128 + signal.SIGPIPE
+
+_STATUS_BY_ERROR: tuple[tuple[type[errors.PastryError], int], ...] = (
+    (errors.NotFoundError, NOT_FOUND),
+    (errors.UnreachableError, UNREACHABLE),
+    (errors.UnderReplicatedError, UNDER_REPLICATED),
+    (errors.CorruptError, CORRUPT),
+    (errors.StoreError, BAD_INPUT),
+    (errors.ConfigError, BAD_INPUT),
+    (errors.LocalProtocolError, BAD_INPUT),
+)
+
+
+def status_of(error: errors.PastryError) -> int:
+    """Return the exit status that a typed error ends a command with."""
+    return next((s for kind, s in _STATUS_BY_ERROR if isinstance(error, kind)), UNEXPECTED)
+
+
+def complain(program: str, message: str) -> None:
+    """Print one line on stderr."""
+    line = " ".join(message.split())
+    # When nobody reads stderr any more the exit status still says it.
+    with contextlib.suppress(OSError):
+        print(f"{program}: {line}", file=sys.stderr)
+
+
+def run(command: click.Command, program: str, arguments: list[str] | None = None) -> NoReturn:
+    """Run a click command and leave the process with the right status."""
+    try:
+        result = command.main(arguments, prog_name=program, standalone_mode=False)
+        status = result if isinstance(result, int) else OK
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        status = BAD_INPUT
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else program
+        complain(program, f"{error.format_message()} (see {path} --help)")
+        status = BAD_INPUT
+    except click.ClickException as error:
+        complain(program, error.format_message())
+        status = BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        complain(program, "interrupted")
+        status = INTERRUPTED
+    except errors.PastryError as error:
+        complain(program, str(error))
+        status = status_of(error)
+    except (BrokenPipeError, SystemExit):  # click turns the former into the latter
+        status = PIPE_CLOSED
+        _drop_stdout()
+    except OSError as error:
+        complain(program, _os_error_line(error))
+        status = REFUSED if error.errno in (errno.ENOSPC, errno.EDQUOT) else UNEXPECTED
+        _drop_stdout()
+    sys.exit(status)
+
+
+def _drop_stdout() -> None:
+    # The interpreter flushes stdout once more on its way out; let that go nowhere.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _os_error_line(error: OSError) -> str:
+    subject = f"{error.filename}: " if error.filename else ""
+    return f"{subject}{error.strerror or error}"

@@ -1,0 +1,155 @@
+"""Files at both ends of a transfer: what may be put, and where a get's bytes end up.
+
+A get's file appears under its name only when it is whole: temporary file in the same directory,
+fsync, rename, fsync of the directory. Devices and pipes are written to directly, as stdout is; only
+regular files are replaced. Reads and writes that may block for ever run in threads of their own.
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from pastryd.errors import ConfigError
+
+CHUNK_BYTES = 1 << 20
+_T = TypeVar("_T")
+
+
+def check_readable(path: str) -> None:
+    """Raise `ConfigError` unless `path` ("-" is stdin) is something whose bytes can be put."""
+    if path == "-":
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ConfigError(f"{path}: {_reason(error)}; nothing was put") from None
+    if stat.S_ISDIR(mode):
+        raise ConfigError(
+            f"{path}: is a directory; put single files, or pipe an archive: tar -c {path} | "
+            "pastry put -; nothing was put"
+        )
+    if stat.S_ISFIFO(mode):
+        return  # opening it already takes what its writer wrote
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {_reason(error)}; nothing was put") from None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+async def in_thread(function: Callable[[], _T]) -> _T:
+    """Run a call that may block for ever; whoever is cancelled does not wait for it.
+
+    asyncio's own executor joins its threads at exit, so Ctrl-C would hang on a silent pipe.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def resolve(result: _T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)  # type: ignore[arg-type]
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = function()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(resolve, result, failure)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await done
+
+
+async def read_descriptor(fd: int) -> AsyncIterator[bytes]:
+    """Yield what comes from a pipe or a terminal, in pieces of up to 1 MiB, until its end."""
+    while piece := await in_thread(lambda: os.read(fd, CHUNK_BYTES)):
+        yield piece
+
+
+async def write_descriptor(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data` to a pipe, terminal or device."""
+    rest = memoryview(data)
+
+    def write_all() -> None:
+        nonlocal rest
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+    await in_thread(write_all)
+
+
+class OutputFile:
+    """The file of `get -o`: `write` as the bytes come, `commit` when they proved right.
+
+    Leaving the context without `commit` removes every trace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._target = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
+        self._temporary: Path | None = None
+        self._fd = -1
+
+    def __enter__(self) -> "OutputFile":
+        target = self._target
+        try:
+            mode = os.stat(target).st_mode if target.exists() else stat.S_IFREG
+            if stat.S_ISDIR(mode):
+                raise ConfigError(f"{target}: is a directory; give -o the name of a file")
+            if stat.S_ISREG(mode):
+                temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._fd = os.open(temporary, flags, 0o666)
+                self._temporary = temporary
+            else:
+                self._fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
+        return self
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        if self._temporary is None:
+            await write_descriptor(self._fd, data)
+            return
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
+        if self._temporary is None:
+            return
+        os.fsync(self._fd)
+        os.replace(self._temporary, self._target)
+        self._temporary = None
+        directory = os.open(self._target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
