@@ -1,0 +1,231 @@
+"""The node's own store as a peer: tickets go out through the outbox, replies come back later.
+
+Owns which items are durably here (the inventory), what is being written, and the bytes of objects
+in transit for clients (a bounded cache). Refuses to know who should hold what. Values are verified
+by whoever hands them in; what is read back is verified by whoever relies on it, and a bad copy is
+forgotten (`forget`), so that repair brings a good one.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pastryd.ids import Name, position_of
+from pastryd.protocol.context import Context
+from pastryd.protocol.items import ENTRIES_PER_KEY, INDEX_ENTRY_BYTES, Value
+from pastryd.protocol.outbox import (
+    DeleteItem,
+    ReadDone,
+    ReadItem,
+    StoreReply,
+    WriteItem,
+    WriteStatus,
+)
+from pastryd.state.inventory import Inventory
+
+ThenRead = Callable[[Value | None, int, float], None]
+"""Takes the bytes on loan (None: no such item), the size of the whole item, and now."""
+ThenWritten = Callable[[WriteStatus, float], None]
+
+READS_MAX = 8192
+WRITES_MAX = 8192
+JOINED_MAX = 256
+
+
+def _ignore(status: WriteStatus, now: float) -> None:
+    """Take a result that nobody waits for."""
+
+
+class Storage:
+    """Items on disk and objects in transit."""
+
+    __slots__ = (
+        "_cache",
+        "_cache_bytes",
+        "_context",
+        "_deletes",
+        "_pins",
+        "_reads",
+        "_ticket",
+        "_tickets",
+        "_writes",
+        "inventory",
+    )
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.inventory = Inventory()
+        """What is durably here. Whoever starts the node fills it from a scan of the store."""
+        self._ticket = 0
+        self._reads: dict[int, ThenRead] = {}
+        self._tickets: dict[int, tuple[Name, int]] = {}
+        self._writes: dict[Name, list[ThenWritten]] = {}
+        self._deletes: dict[int, ThenWritten] = {}
+        self._cache: OrderedDict[Name, Value] = OrderedDict()
+        self._cache_bytes = 0
+        self._pins: dict[Name, int] = {}
+
+    # -- what is here --
+
+    def holds(self, name: Name) -> bool:
+        """Tell whether an item is durably here."""
+        return name in self.inventory
+
+    def records_at(self, key: Name) -> list[Name]:
+        """Return the names of the index entries that we hold at a key's position."""
+        return [n for n in self.inventory.with_position(position_of(key)) if n != key]
+
+    def has_room_at(self, name: Name) -> bool:
+        """Tell whether one more index entry may be kept at this position."""
+        return len(self.inventory.with_position(position_of(name))) < ENTRIES_PER_KEY
+
+    # -- reading --
+
+    def read(self, name: Name, offset: int, length: int, then: ThenRead, now: float) -> None:
+        """Read a part (`length` < 0: to the end) of an item on disk or in transit."""
+        cached = self._cache.get(name)
+        if cached is not None:
+            end = len(cached) if length < 0 else offset + length
+            then(memoryview(cached)[offset:end], len(cached), now)
+            return
+        if name not in self.inventory:
+            then(None, 0, now)
+            return
+        if len(self._reads) >= READS_MAX:
+            self._context.stats.count("reads_refused")
+            then(None, 0, now)
+            return
+        self._ticket = ticket = self._ticket + 1
+        self._reads[ticket] = then
+        self._context.outbox.store.append(ReadItem(ticket, name, offset, length))
+
+    # -- writing --
+
+    def write(self, name: Name, value: Value, then: ThenWritten, now: float) -> None:
+        """Make a verified value durable, which must not change; equal writes at a time are one."""
+        if name in self.inventory:
+            then(WriteStatus.OK, now)
+            return
+        waiting = self._writes.get(name)
+        if waiting is not None:
+            if len(waiting) >= JOINED_MAX:
+                self._context.stats.count("writes_refused")
+                then(WriteStatus.FAILED, now)
+                return
+            waiting.append(then)
+            return
+        if len(value) == INDEX_ENTRY_BYTES and not self.has_room_at(name):
+            self._context.stats.count("index_entries_refused")
+            then(WriteStatus.FULL, now)
+            return
+        if len(self._writes) >= WRITES_MAX:
+            self._context.stats.count("writes_refused")
+            then(WriteStatus.FAILED, now)
+            return
+        self._ticket = ticket = self._ticket + 1
+        self._writes[name] = [then]
+        self._tickets[ticket] = (name, len(value))
+        self._context.outbox.store.append(WriteItem(ticket, name, value))
+
+    def delete(self, name: Name, then: ThenWritten, now: float) -> None:
+        """Drop an item; from this moment on we do not claim to hold it."""
+        if name not in self.inventory:
+            then(WriteStatus.OK, now)
+            return
+        # The inventory keeps the sum of sizes, not each one: ask the store how large it was.
+        self._ticket = ticket = self._ticket + 1
+        self.inventory.discard(name)
+
+        def delete_it(data: Value | None, size: int, now: float) -> None:
+            self.inventory.bytes_held -= size
+            if name in self._writes or name in self.inventory:
+                then(WriteStatus.OK, now)  # wanted again meanwhile: the copy on disk may stay
+                return
+            self._ticket = ticket = self._ticket + 1
+            self._deletes[ticket] = then
+            self._context.outbox.store.append(DeleteItem(ticket, name))
+
+        self._reads[ticket] = delete_it
+        self._context.outbox.store.append(ReadItem(ticket, name, 0, 0))
+
+    def forget(self, name: Name, now: float) -> None:
+        """A copy on disk turned out to be bad: drop it, so that repair brings a good one."""
+        if name in self.inventory:
+            self._context.stats.count("bad_copies_dropped")
+            self._context.log("bad_copy_dropped", name=name.hex())
+            self.drop_cached(name)
+            self.delete(name, _ignore, now)
+
+    def store_completed(self, reply: StoreReply, now: float) -> None:
+        """Take a reply of the store."""
+        if isinstance(reply, ReadDone):
+            then = self._reads.pop(reply.ticket, None)
+            if then is not None:
+                then(reply.data, reply.size, now)
+            return
+        deleted = self._deletes.pop(reply.ticket, None)
+        if deleted is not None:
+            deleted(reply.status, now)
+            return
+        written = self._tickets.pop(reply.ticket, None)
+        if written is None:
+            return
+        name, size = written
+        if reply.status is WriteStatus.OK:
+            self.inventory.add(name, size)
+        else:
+            self._context.stats.count(f"writes_{reply.status.name.lower()}")
+        for waiting in self._writes.pop(name, ()):
+            waiting(reply.status, now)
+
+    # -- objects in transit --
+
+    def cached(self, name: Name) -> Value | None:
+        """Return an object in transit."""
+        value = self._cache.get(name)
+        if value is not None:
+            self._cache.move_to_end(name)
+        return value
+
+    def keep(self, name: Name, value: Value) -> None:
+        """Keep a verified object for a while; the least recently used make room."""
+        if name not in self._cache:
+            self._cache[name] = value
+            self._cache_bytes += len(value)
+            self._evict()
+        else:
+            self._cache.move_to_end(name)
+
+    def pin(self, name: Name, value: Value) -> None:
+        """Keep an object until it is unpinned as often as it was pinned."""
+        self._pins[name] = self._pins.get(name, 0) + 1
+        self.keep(name, value)
+
+    def unpin(self, name: Name) -> None:
+        """Let a pinned object be evicted again."""
+        pins = self._pins.get(name, 0)
+        if pins > 1:
+            self._pins[name] = pins - 1
+        elif pins:
+            del self._pins[name]
+            self._evict()
+
+    def drop_cached(self, name: Name) -> None:
+        """Evict an object at once."""
+        value = self._cache.pop(name, None)
+        if value is not None:
+            self._cache_bytes -= len(value)
+
+    @property
+    def cache_bytes(self) -> int:
+        """How much is kept in transit. More than `config.cache_bytes` only while it is pinned."""
+        return self._cache_bytes
+
+    def _evict(self) -> None:
+        limit = self._context.config.cache_bytes
+        if self._cache_bytes <= limit:
+            return
+        for name in list(self._cache):
+            if self._cache_bytes <= limit:
+                return
+            if name not in self._pins:
+                self.drop_cached(name)
