@@ -1,0 +1,63 @@
+"""Exit statuses: every foreseeable error is one line on stderr and a status of its own."""
+
+import errno
+import os
+
+import click
+import pytest
+
+from pastryd import errors
+from pastryd.cli import exits
+
+
+def outcome(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Run a command that raises `error`; return its exit status and stderr."""
+
+    @click.command()
+    def command() -> None:
+        if error is not None:
+            raise error
+
+    with pytest.raises(SystemExit) as left:
+        exits.run(command, "pastry", [])
+    assert isinstance(left.value.code, int)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.ConfigError("m"), exits.BAD_INPUT),
+        (errors.StoreError("m"), exits.BAD_INPUT),
+        (errors.NotFoundError("m"), exits.NOT_FOUND),
+        (errors.UnreachableError("m"), exits.UNREACHABLE),
+        (errors.UnderReplicatedError("m"), exits.UNDER_REPLICATED),
+        (errors.CorruptError("m"), exits.CORRUPT),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file"), exits.REFUSED),
+        (click.UsageError("m"), exits.BAD_INPUT),
+    ],
+)
+def test_each_kind_of_failure_has_its_status_and_one_line(
+    error: BaseException, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, text = outcome(error, capsys)
+    assert code == status
+    assert text.startswith("pastry: ")
+    assert text.count("\n") == 1
+
+
+def test_success_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(None, capsys) == (0, "")
+
+
+def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outcome(KeyboardInterrupt(), capsys)[0] == 130
+
+
+def test_an_unforeseen_error_is_a_bug_and_keeps_its_traceback() -> None:
+    @click.command()
+    def command() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        exits.run(command, "pastry", [])

@@ -1,0 +1,100 @@
+"""Files of put and get: what is refused before anything is sent, what a get leaves behind."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from pastryd.cli.files import OutputFile, check_readable, in_thread, read_descriptor
+from pastryd.errors import ConfigError
+
+
+async def test_the_file_appears_only_when_it_is_committed(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with OutputFile(target) as output:
+        await output.write(b"half")
+        assert not target.exists()
+        await output.write(memoryview(b" and half"))
+        output.commit()
+    assert target.read_bytes() == b"half and half"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+async def test_leaving_without_commit_keeps_the_old_file_and_leaves_no_trace(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    with pytest.raises(asyncio.CancelledError), OutputFile(target) as output:
+        await output.write(b"new")
+        raise asyncio.CancelledError
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+async def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    with OutputFile(link) as output:
+        await output.write(b"new")
+        output.commit()
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+
+
+async def test_a_device_is_written_to_and_not_replaced() -> None:
+    with OutputFile(Path(os.devnull)) as output:
+        await output.write(b"gone")
+        output.commit()
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize("name", ["", "missing/out"])
+def test_where_no_file_can_be_is_told_before_anything_is_fetched(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="directory"), OutputFile(tmp_path / name):
+        raise AssertionError("must not get here")
+
+
+def test_what_cannot_be_put_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
+        check_readable(str(tmp_path))
+    with pytest.raises(ConfigError, match="no such file"):
+        check_readable(str(tmp_path / "missing"))
+    secret = tmp_path / "secret"
+    secret.touch(mode=0o000)
+    if os.geteuid() != 0:
+        with pytest.raises(ConfigError, match="permission denied"):
+            check_readable(str(secret))
+
+
+def test_stdin_empty_files_and_pipes_can_be_put(tmp_path: Path) -> None:
+    empty, pipe = tmp_path / "empty", tmp_path / "pipe"
+    empty.touch()
+    os.mkfifo(pipe)
+    for path in ("-", str(empty), str(pipe)):
+        check_readable(path)
+
+
+async def test_a_pipe_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"some")
+    os.close(writing)
+    assert [piece async for piece in read_descriptor(reading)] == [b"some"]
+    os.close(reading)
+
+
+async def test_whoever_waits_for_a_silent_pipe_can_be_cancelled() -> None:
+    reading, writing = os.pipe()
+    task = asyncio.ensure_future(in_thread(lambda: os.read(reading, 1)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    os.close(writing)
+
+
+async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await in_thread(lambda: os.write(-1, b""))
