@@ -1,0 +1,82 @@
+"""`host:port` as people write it, and what the name service makes of it.
+
+Syntax errors are the caller's (`ConfigError`); a name that does not resolve now may do so later:
+that is for the caller to retry.
+"""
+
+import asyncio
+import re
+import socket
+from collections.abc import Iterable
+
+from pastryd.errors import ConfigError
+from pastryd.state.handle import Endpoint
+
+DEFAULT_PORT = 4160
+ADDRESSES_MAX = 64
+
+_BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")
+
+
+def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
+    """Split `host`, `host:port`, `v6` or `[v6]:port`; the port is 4160 when not given."""
+    host, port = _split(text.strip())
+    if not host or re.search(r"[\s/\[\]@]", host):
+        raise ConfigError(f"{text!r} is not an address; write host:port or [IPv6 address]:port")
+    if port is None:
+        return host, DEFAULT_PORT
+    if not (port.isascii() and port.isdigit()) or not lowest_port <= int(port) < 65_536:
+        raise ConfigError(
+            f"{text!r} has no valid port; write host:port with a port from {lowest_port} to 65535"
+        )
+    return host, int(port)
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed:
+        return bracketed[1], bracketed[2]
+    if text.count(":") > 1:
+        return text, None
+    host, colon, port = text.partition(":")
+    return host, port if colon else None
+
+
+def parse_listen(text: str) -> Endpoint:
+    """Parse where to listen: a numeric address; `:4160` and `*` mean all; port 0 any free one."""
+    stripped = text.strip()
+    if stripped.startswith((":", "*")) and stripped.count(":") <= 1:
+        stripped = "[::]" + stripped.removeprefix("*")
+    host, port = parse_endpoint(stripped, lowest_port=0)
+    if host == "localhost":
+        host = "127.0.0.1"
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        raise ConfigError(
+            f"cannot listen on {text!r}: write a numeric address of this machine, or [::]:{port}"
+        ) from None
+    return host, port
+
+
+async def resolve(endpoint: Endpoint) -> list[Endpoint]:
+    """Return all addresses of a name now; none if it does not resolve."""
+    host, port = endpoint
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return []
+    addresses = dict.fromkeys((str(address[4][0]), port) for address in found)
+    return list(addresses)[:ADDRESSES_MAX]
+
+
+async def resolve_all(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    """Return all addresses of several names, in order, each once."""
+    found = await asyncio.gather(*map(resolve, endpoints))
+    return list(dict.fromkeys(address for addresses in found for address in addresses))
+
+
+def show_endpoint(endpoint: Endpoint) -> str:
+    """Return `host:port` as people write it."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,209 @@
+"""The one UDP socket of a node or a client.
+
+Owns address families: an IPv6 socket speaks IPv4 too, and the core sees such peers as plain IPv4.
+Everything that the kernel may answer is turned into a value or a counter here. It knows no seals.
+
+One method sends and one receives a datagram; segmentation offload (UDP_SEGMENT, UDP_GRO) belongs
+here as further methods that take and return several, so that the driver's loop stays what it is.
+"""
+
+import errno
+import os
+import socket
+import sys
+
+from pastryd.errors import PastryError
+from pastryd.net.seal import Address
+from pastryd.state.handle import Endpoint
+from pastryd.stats import Stats
+
+RECEIVE_BYTES = 65_535
+"""The longest datagram there is: a later path limit needs no change here."""
+
+BUFFER_BYTES = 4 << 20
+ADDRESSES_KEPT = 65_536
+ERRORS_SKIPPED_MAX = 8
+
+_MAPPED = "::ffff:"
+# Linux only, and not in the socket module: they need CAP_NET_ADMIN but ignore rmem_max.
+_FORCE = {socket.SO_RCVBUF: 33, socket.SO_SNDBUF: 32}
+_WILDCARDS = ("", "::")
+
+
+class PortTakenError(PastryError):
+    """Somebody else has the port."""
+
+
+def endpoint_of(address: Address) -> Endpoint:
+    """Return the endpoint that the core shall see: mapped IPv4 is IPv4."""
+    host = address[0]
+    if host.startswith(_MAPPED):
+        host = host[len(_MAPPED) :]
+    return host, address[1]
+
+
+class UdpSocket:
+    """A bound, non-blocking UDP socket."""
+
+    __slots__ = ("_addresses", "_is_ipv6", "_socket", "_stats")
+
+    def __init__(self, listen: Endpoint, stats: Stats) -> None:
+        """Bind to a numeric address. `::` hears IPv4 too, and is 0.0.0.0 where IPv6 is missing.
+
+        Raises `PastryError`, one line that says what to do.
+        """
+        self._stats = stats
+        self._addresses: dict[Endpoint, Address | None] = {}
+        self._socket = _bind(listen)
+        self._is_ipv6 = self._socket.family == socket.AF_INET6
+        self._socket.setblocking(False)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            _enlarge(self._socket, option)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for the event loop."""
+        return self._socket.fileno()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is bound."""
+        return endpoint_of(self._socket.getsockname())
+
+    @property
+    def speaks_ipv6(self) -> bool:
+        """Whether IPv6 peers can be reached at all."""
+        return self._is_ipv6
+
+    @property
+    def receive_buffer_bytes(self) -> int:
+        """What the kernel gave; Linux reports it doubled, for its own overhead."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    @property
+    def send_buffer_bytes(self) -> int:
+        """What the kernel gave."""
+        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
+    def receive(self) -> tuple[bytes, Address] | None:
+        """Return a datagram and where it came from, None when there is none now."""
+        for _ in range(ERRORS_SKIPPED_MAX):
+            try:
+                return self._socket.recvfrom(RECEIVE_BYTES)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError:
+                # ICMP answers to what we sent earlier: liveness is the core's business.
+                self._stats.count("socket_receive_errors")
+        return None
+
+    def send(self, datagram: bytes, endpoint: Endpoint) -> bool:
+        """Send a datagram; False when the kernel has no room now. All other errors are counted."""
+        try:
+            address = self._addresses[endpoint]
+        except KeyError:
+            address = self._address_of(endpoint)
+        if address is None:
+            self._stats.count("datagrams_unroutable")
+            return True
+        try:
+            self._socket.sendto(datagram, address)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                return False
+            self._stats.count("socket_send_errors")
+        return True
+
+    def close(self) -> None:
+        """Close it; closing twice is fine."""
+        self._socket.close()
+
+    def _address_of(self, endpoint: Endpoint) -> Address | None:
+        """Return what the kernel wants to hear for an endpoint; None: not with this socket."""
+        host, port = endpoint
+        address: Address | None
+        if not host or not 0 < port < 65_536:
+            address = None
+        elif ":" not in host:
+            address = (_MAPPED + host, port) if self._is_ipv6 else endpoint
+        elif not self._is_ipv6:
+            address = None
+        else:
+            address = _scoped(host, port)
+        if len(self._addresses) >= ADDRESSES_KEPT:
+            self._addresses.clear()
+        self._addresses[endpoint] = address
+        return address
+
+
+def _scoped(host: str, port: int) -> Address | None:
+    """Resolve a zone (`fe80::1%eth0`) once, not on each send."""
+    bare, _, zone = host.partition("%")
+    if not zone:
+        return host, port
+    try:
+        return bare, port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    except OSError:
+        return None
+
+
+def _bind(listen: Endpoint) -> socket.socket:
+    host, port = listen
+    if host not in _WILDCARDS:
+        return _bind_one(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
+    if socket.has_ipv6:
+        try:
+            return _bind_one(socket.AF_INET6, "::", port)
+        except PortTakenError:
+            raise
+        except PastryError:
+            # No IPv6 in this kernel or this container: IPv4 alone is not worth a complaint.
+            pass
+    return _bind_one(socket.AF_INET, "0.0.0.0", port)
+
+
+def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        made = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise _listen_error(shown, error) from error
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(_scoped(host, port) or (host, port))
+    except OSError as error:
+        made.close()
+        raise _listen_error(shown, error) from error
+    return made
+
+
+def _listen_error(shown: str, error: OSError) -> PastryError:
+    if error.errno == errno.EADDRINUSE:
+        return PortTakenError(
+            f"UDP {shown} is in use, perhaps by another pastryd; "
+            "stop that one or choose another with --listen"
+        )
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno == errno.EADDRNOTAVAIL:
+        reason = "this machine does not have that address"
+    elif error.errno == errno.EACCES:
+        reason = "not allowed (ports below 1024 need privileges)"
+    return PastryError(f"cannot listen on UDP {shown}: {reason}; choose another with --listen")
+
+
+def _enlarge(made: socket.socket, option: int) -> None:
+    if sys.platform == "linux":
+        try:
+            made.setsockopt(socket.SOL_SOCKET, _FORCE[option], BUFFER_BYTES)
+            return
+        except OSError:
+            pass  # not privileged: net.core.rmem_max is the limit then
+    size = BUFFER_BYTES
+    while size >= 1 << 16:
+        try:
+            made.setsockopt(socket.SOL_SOCKET, option, size)
+            return
+        except OSError:
+            size //= 2  # BSDs refuse instead of clamping

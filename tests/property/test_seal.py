@@ -1,0 +1,82 @@
+"""`net/seal.py` under any bytes: what one side sealed the other opens once, and nothing else."""
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pastryd.net.keys import PUBLIC_NETWORK_KEY
+from pastryd.net.seal import OVERHEAD_BYTES, PAIR, SessionTable
+from pastryd.net.udp import endpoint_of
+from pastryd.state.handle import Handle
+from pastryd.stats import Stats
+
+_KEYS = [X25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (1, 2)]
+_FROM = ("192.0.2.1", 4160)
+
+
+def _table(i: int) -> SessionTable:
+    return SessionTable(_KEYS[i], 7, PUBLIC_NETWORK_KEY, endpoint_of, Stats(), 0.0)
+
+
+def _handle(i: int) -> Handle:
+    return Handle(_KEYS[i].public_key().public_bytes_raw(), "192.0.2.9", 4160, 7)
+
+
+def _sealed(payload: bytes) -> bytes:
+    datagram = _table(0).seal(payload, _handle(1), 0.0)
+    assert datagram is not None
+    return datagram
+
+
+@given(st.binary(max_size=1200))
+def test_what_was_sealed_opens_to_the_same_bytes_and_names_its_sender(payload: bytes) -> None:
+    datagram = _sealed(payload)
+    assert len(datagram) == len(payload) + OVERHEAD_BYTES
+    opened = _table(1).open(datagram, _FROM, 0.0)
+    assert opened == (payload, _handle(0).at(_FROM), False)
+
+
+@given(st.binary(max_size=200), st.integers(0), st.booleans())
+def test_no_bit_can_be_flipped(payload: bytes, place: int, known: bool) -> None:
+    sender, receiver = _table(0), _table(1)
+    if known:
+        first = sender.seal(b"first", _handle(1), 0.0)
+        assert first is not None
+        assert receiver.open(first, _FROM, 0.0)
+    datagram = bytearray(sender.seal(payload, _handle(1), 0.0) or b"")
+    bit = place % (len(datagram) * 8)
+    datagram[bit // 8] ^= 1 << bit % 8
+    assert receiver.open(bytes(datagram), _FROM, 0.0) is None
+
+
+@given(st.binary(max_size=200), st.integers(0))
+def test_no_end_can_be_cut_off(payload: bytes, place: int) -> None:
+    datagram = _sealed(payload)
+    assert _table(1).open(datagram[: place % len(datagram)], _FROM, 0.0) is None
+
+
+@given(st.lists(st.integers(0, 29), max_size=60))
+def test_in_any_order_and_however_often_each_datagram_opens_once(order: list[int]) -> None:
+    sender, receiver = _table(0), _table(1)
+    datagrams = [sender.seal(bytes([i]), _handle(1), 0.0) or b"" for i in range(30)]
+    seen: set[int] = set()
+    for i in order:
+        opened = receiver.open(datagrams[i], _FROM, 0.0)
+        assert (opened is None) == (i in seen)
+        seen.add(i)
+
+
+@given(st.binary(max_size=300), st.sampled_from([None, PAIR, PAIR + 1]))
+def test_arbitrary_bytes_are_refused_and_never_raise(data: bytes, first: int | None) -> None:
+    if first is not None:
+        data = bytes([first]) + data
+    receiver = _table(1)
+    assert receiver.open(data, _FROM, 0.0) is None
+    assert len(receiver) == 0
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_any_public_key_can_be_tried_as_a_receiver(public_key: bytes) -> None:
+    table = _table(0)
+    sealed = table.seal(b"x", Handle(public_key, "192.0.2.9", 4160, 7), 0.0)
+    assert sealed is None or len(sealed) == 1 + OVERHEAD_BYTES
