@@ -1,9 +1,9 @@
 """What all machines of one node share: identity, tables, outbox, deadlines, and the way out.
 
-Every datagram to a peer leaves through `Context.send`, which keeps the amplification rule of DESIGN
-sec. 4: until an address has proved that it receives what we send to it, it is sent at most three
-times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile is held
-(bounded) and follows at once when the `Welcome` comes.
+Every datagram to a peer leaves through `Context.send`, which keeps the amplification rule of
+DESIGN sec. 4: until an address has proved that it receives what we send to it, it is sent at most
+three times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile
+is held (bounded) and follows at once when the `Welcome` comes.
 """
 
 from random import Random
@@ -55,12 +55,17 @@ class Context:
         self.table = RoutingTable(identity.id, config.bits_per_digit)
         self.neighborhood = NeighborhoodSet(identity.id, config.neighborhood_size)
         self.peers = PeerTable(
-            lambda: RttEstimator(config.rto_initial_s, config.rto_min_s, config.rto_max_s),
+            lambda: RttEstimator(config.rto_min_s, config.rto_max_s, config.rto_initial_s),
             self._is_needed,
         )
 
     def _is_needed(self, node_id: NodeId) -> bool:
-        return node_id in self.leaf_set or node_id in self.table
+        return node_id in self.leaf_set or self.in_table(node_id)
+
+    def in_table(self, node_id: NodeId) -> bool:
+        """Tell whether a node holds a slot of our routing table."""
+        entry = self.table.lookup(node_id)
+        return entry is not None and entry.id == node_id
 
     def nonce(self) -> int:
         """Return a number that nobody who did not read our datagram can guess."""
@@ -86,7 +91,7 @@ class Context:
         self.send_bytes(encode(message), peer, now)
 
     def send_bytes(self, data: bytes, peer: Peer, now: float) -> None:
-        """Send an encoded message; held while the peer's address is not proven and out of credit."""
+        """Send an encoded message; held while the peer's address is unproven and out of credit."""
         if not peer.proven:
             cost = len(data) + DATAGRAM_OVERHEAD_BYTES
             if peer.credit_bytes < cost:
@@ -158,7 +163,7 @@ class Context:
         peer.handle = sender
         if sender.id in self.leaf_set:
             self.leaf_set.add(sender)
-        if sender.id in self.table:
+        if self.in_table(sender.id):
             self.table.consider(sender, peer.srtt_s)
 
     def on_hello(self, message: Hello, sender: Handle, active: bool, now: float) -> None:

@@ -1,7 +1,7 @@
 """Questions that want an answer: one nonce each, repeated with backoff until answered or given up.
 
-The one place that retransmits control messages and that measures RTT from their answers (Karn's rule:
-never from a repeated question). A matching answer also proves the peer's address.
+The one place that retransmits control messages and that measures RTT from their answers (Karn's
+rule: never from a repeated question). A matching answer also proves the peer's address.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,16 @@ PENDING_MAX = 16_384
 
 
 class _Pending:
-    __slots__ = ("attempts", "data", "on_answer", "peer", "repeated", "sent_at", "timeout_s", "timer")
+    __slots__ = (
+        "attempts",
+        "data",
+        "on_answer",
+        "peer",
+        "repeated",
+        "sent_at",
+        "timeout_s",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -65,7 +74,7 @@ class Requests:
     ) -> int:
         """Send a message that carries a fresh `nonce` field; return that nonce.
 
-        The first wait is `timeout_s`, or the peer's retransmission timeout; each further one doubles.
+        The first wait is `timeout_s`, or the peer's retransmission timeout; then it doubles.
         """
         nonce: int = message.nonce  # type: ignore[union-attr]
         first = peer.rtt.rto if timeout_s is None else timeout_s

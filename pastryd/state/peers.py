@@ -84,9 +84,7 @@ class PeerTable:
 
     __slots__ = ("_keep", "_new_rtt", "_peers")
 
-    def __init__(
-        self, new_rtt: Callable[[], RttEstimator], keep: Callable[[NodeId], bool]
-    ) -> None:
+    def __init__(self, new_rtt: Callable[[], RttEstimator], keep: Callable[[NodeId], bool]) -> None:
         """`keep` tells which ids must not be forgotten."""
         self._peers: dict[NodeId, Peer] = {}
         self._new_rtt = new_rtt

@@ -167,7 +167,7 @@ _FINGERPRINT = _ID
 _RANGE = _record(m.Range, _ID, _ID, _U32, _FINGERPRINT)
 _HOP = _record(m.Hop, _HANDLE, _U32)
 _NAMES = _many(_NAME, m.NAMES_MAX)
-_LEAF_SET = (_U64, _HOST, _U16, _FLAG, _U64, _U64, _HANDLES, _FAILED)
+_LEAF_SET = (_U64, _HOST, _U16, _FLAG, _U64, _U64, _U32, _HANDLES, _FAILED)
 
 
 def _check_size(value: Any) -> int:
@@ -217,7 +217,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     24: (m.HaveReply, (_U64, _U32)),
     25: (m.Pull, (_U64, _NAME, _U16, _U32, _U64)),
     26: (m.Absent, (_U64, _NAME)),
-    27: (m.Ranges, (_U64, _many(_RANGE, m.RANGES_MAX))),
+    27: (m.Ranges, (_U64, _FLAG, _many(_RANGE, m.RANGES_MAX))),
     28: (m.Names, (_U64, _ID, _ID, _FLAG, _NAMES)),
     29: (m.Request, (_U64, _U8, _NO_NAME, _U64, _DATA)),
     30: (m.Answer, (_U64, _U8, _U64, _NO_NAME, _U64, _DATA)),

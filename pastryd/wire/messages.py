@@ -11,7 +11,7 @@ from pastryd.ids import Name, NodeId, Position
 from pastryd.state.handle import Handle
 
 HANDLES_MAX = 16
-TRAIL_MAX = 16
+TRAIL_MAX = 12
 NAMES_MAX = 32
 RECORDS_MAX = 8
 FAILED_MAX = 8
@@ -71,7 +71,11 @@ class JoinReply(NamedTuple):
 
 
 class LeafSetProbe(NamedTuple):
-    """MSPastry's LS-PROBE. `members` is empty when the receiver is known to have seen `digest`."""
+    """MSPastry's LS-PROBE: the sender's leaf set, and whom it believes to have failed.
+
+    `members` is empty when the receiver is known to have seen `digest`. `host` and `port`: where
+    the sender wants to be reached. `failure_rate`: its estimate, in 1e-9 failures per node and second.
+    """
 
     nonce: int
     host: str
@@ -79,6 +83,7 @@ class LeafSetProbe(NamedTuple):
     active: bool
     digest: int
     seen_digest: int
+    failure_rate: int
     members: tuple[Handle, ...]
     failed: tuple[tuple[NodeId, int], ...]
 
@@ -92,6 +97,7 @@ class LeafSetReply(NamedTuple):
     active: bool
     digest: int
     seen_digest: int
+    failure_rate: int
     members: tuple[Handle, ...]
     failed: tuple[tuple[NodeId, int], ...]
 
@@ -231,7 +237,7 @@ class Segment(NamedTuple):
     """One segment; integers have constant width, so that a burst has one datagram size."""
 
     nonce: int
-    index: int
+    index: int  # type: ignore[assignment]
     size: int
     data: bytes | memoryview
 
@@ -248,14 +254,15 @@ class Range(NamedTuple):
 
     start: Position
     end: Position
-    count: int
+    count: int  # type: ignore[assignment]
     fingerprint: int
 
 
 class Ranges(NamedTuple):
-    """Compare these ranges with yours. An answer without ranges says: all equal."""
+    """Compare these ranges with yours, or (`final`) the answer: those that differ, as we see them."""
 
     nonce: int
+    final: bool
     ranges: tuple[Range, ...]
 
 

@@ -1,0 +1,338 @@
+"""`PastryNode`: one node, sans-IO (DESIGN sec. 3).
+
+Wires the machines of `protocol/` together, dispatches messages to them, and offers the Common API
+(Dabek et al. 2003). Bytes and `now` come in; what is to be done leaves through `outbox`, which the
+driver or the simulator drains after each step. Decides nothing itself.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Any
+
+from pastryd.config import Config
+from pastryd.errors import LocalProtocolError, RemoteProtocolError
+from pastryd.ids import Name, Position
+from pastryd.protocol.application import Application
+from pastryd.protocol.context import Context
+from pastryd.protocol.join import Joiner
+from pastryd.protocol.leafset_upkeep import LeafSetUpkeep
+from pastryd.protocol.liveness import LivenessMonitor
+from pastryd.protocol.outbox import Outbox, StoreReply
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.routing import Router
+from pastryd.protocol.table_upkeep import TableUpkeep
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.leaf_set import Arc
+from pastryd.state.peers import Liveness, Peer
+from pastryd.stats import Stats
+from pastryd.wire import messages as m
+from pastryd.wire.codec import UnknownMessageError, decode
+
+Handler = Callable[[Any, Peer, float], object]
+
+
+class PastryNode:
+    """One node of a ring."""
+
+    def __init__(
+        self, identity: Handle, config: Config, rng: Random, names: Iterable[Name] = ()
+    ) -> None:
+        """`identity.host` may be empty: the first peer tells us where it sees us.
+
+        `names`: what the store holds already, ascending.
+        """
+        self.context = context = Context(identity, config, rng)
+        self._requests = requests = Requests(context)
+        self.liveness = LivenessMonitor(context, requests, self._on_dead)
+        self.table_upkeep = TableUpkeep(context, requests, self.liveness.doubt)
+        self.leafset_upkeep = LeafSetUpkeep(
+            context,
+            requests,
+            self.liveness.doubt,
+            self._on_leaf_set_change,
+            self._on_active,
+            self.table_upkeep.failure_rate,
+        )
+        self.router = Router(context, lambda: self.active, self._on_silent)
+        self.joiner = Joiner(
+            context,
+            requests,
+            lambda key, payload, name, now, hint: self.router.route(
+                key, payload, name, now, hint=hint, keep_trail=True
+            ),
+            self.leafset_upkeep.probe,
+            self.table_upkeep.fetch_row,
+            self.table_upkeep.suggest,
+            lambda: self.active,
+            self.leafset_upkeep.activate_alone,
+        )
+        self.router.register(self.joiner)
+        self._started = False
+        self.leaving = False
+        self._handlers = self._dispatch_table()
+
+    def _dispatch_table(self) -> dict[type[Any], Handler]:
+        answered: Handler = self._requests.answered
+        return {
+            m.Route: self.router.on_route,
+            m.HopAck: self.router.on_hop_ack,
+            m.Welcome: self._on_welcome,
+            m.Hello: self._on_hello,
+            m.JoinReply: self.joiner.on_join_reply,
+            m.LeafSetProbe: self._on_leaf_set_probe,
+            m.LeafSetReply: self._on_leaf_set_reply,
+            m.RowRequest: self.table_upkeep.on_row_request,
+            m.RowReply: answered,
+            m.Ping: self._on_ping,
+            m.Pong: answered,
+            m.Heartbeat: self._on_heartbeat,
+            m.IndirectPing: self.liveness.on_indirect_ping,
+            m.IndirectPong: answered,
+            m.Suspect: self.liveness.on_suspect,
+            m.Alive: lambda message, peer, now: None,  # its header has said all
+            m.Leave: self._on_leave,
+        }
+
+    # -- what the driver calls --
+
+    @property
+    def identity(self) -> Handle:
+        """Who we are, as of now."""
+        return self.context.identity
+
+    @property
+    def outbox(self) -> Outbox:
+        """What this step wants done."""
+        return self.context.outbox
+
+    @property
+    def stats(self) -> Stats:
+        """Counters."""
+        return self.context.stats
+
+    @property
+    def active(self) -> bool:
+        """Whether we answer for keys: our leaf set has confirmed us (MSPastry sec. 3.1)."""
+        return self.leafset_upkeep.active
+
+    def start(
+        self, seeds: Sequence[Endpoint], now: float, alone_after_s: float | None = None
+    ) -> None:
+        """Join through the seeds; without any, start a new ring. See `Joiner.start`."""
+        if self._started:
+            raise LocalProtocolError("this node was started already")
+        self._started = True
+        self.leafset_upkeep.start(now)
+        self.liveness.start(now)
+        self.table_upkeep.start(now)
+        self.joiner.start(seeds, alone_after_s, now)
+
+    def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
+        """Remember more addresses to join through (names resolve differently over time)."""
+        self.joiner.add_seeds(seeds)
+
+    def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
+        """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
+        try:
+            message = decode(data)
+        except UnknownMessageError:
+            self.context.stats.count("messages_unknown")
+            return
+        except RemoteProtocolError:
+            self.context.stats.count("messages_malformed")
+            return
+        peer = self.context.heard(sender, len(data), now)
+        if peer.liveness is not Liveness.ALIVE:
+            self._revive(peer, now)
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self.context.stats.count("messages_unexpected")
+            return
+        handler(message, peer, now)
+
+    def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
+        """Take in what was sealed under the network key alone: only a `Hello` is believed.
+
+        Its sender is not proven, so it changes nothing that we believe of anybody.
+        """
+        try:
+            message = decode(data)
+        except RemoteProtocolError:
+            self.context.stats.count("messages_malformed")
+            return
+        if type(message) is not m.Hello:
+            self.context.stats.count("messages_unexpected")
+        elif sender.id == self.identity.id:
+            self.joiner.on_own_hello(message.nonce)
+            if not self.joiner.has_seeds and not self.active:
+                self.leafset_upkeep.activate_alone(now)
+        else:
+            self.context.on_hello(message, sender, self.active, now)
+
+    def handle_timer(self, now: float) -> None:
+        """Run what is due."""
+        self.context.deadlines.run_due(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when `handle_timer` wants to be called."""
+        return self.context.deadlines.next_deadline()
+
+    def store_completed(self, reply: StoreReply, now: float) -> None:
+        """Take in the store's answer to a request."""
+        raise NotImplementedError
+
+    def report_stall(self, lag_s: float, now: float) -> None:
+        """We stood still for `lag_s`: nobody's silence during it counts, and we doubt ourselves.
+
+        After a stall long enough for the others to have given us up, we answer for nothing until
+        they have confirmed us again.
+        """
+        context = self.context
+        context.stats.count("stalls")
+        context.deadlines.shift(lag_s)
+        for peer in context.peers:
+            peer.last_heard += lag_s
+        self.liveness.postpone(lag_s)
+        config = context.config
+        if self.active and lag_s > config.heartbeat_s + config.heartbeat_grace_s:
+            context.log("long_stall", lag_s=round(lag_s, 3))
+            self.leafset_upkeep.reconfirm(now)
+
+    # -- the Common API --
+
+    def register(self, application: Application) -> None:
+        """Host an application."""
+        self.router.register(application)
+
+    def route(
+        self,
+        key: Position,
+        payload: bytes,
+        application: str,
+        now: float,
+        *,
+        hint: Handle | None = None,
+        keep_trail: bool = False,
+    ) -> None:
+        """Send a payload towards the root of `key`; `hint`: try this node as the first hop."""
+        if len(payload) > self.context.config.payload_bytes_max // 2:
+            raise LocalProtocolError(
+                f"a routed payload is at most {self.context.config.payload_bytes_max // 2} bytes"
+            )
+        first = None if hint is None else self.context.peers.of(hint)
+        self.router.route(key, payload, application, now, hint=first, keep_trail=keep_trail)
+
+    def send(self, handle: Handle, payload: bytes, application: str, now: float) -> None:
+        """Send a payload to one node: a route to its id with it as the first hop."""
+        self.route(handle.id, payload, application, now, hint=handle)
+
+    def local_lookup(self, key: Position, num: int) -> list[Handle]:
+        """Return up to `num` usable next hops towards `key`, best first."""
+        hops: list[Handle] = []
+        while len(hops) < num:
+            hop = self.router.next_hop(key, tuple(h.id for h in hops))
+            if hop is None:
+                break
+            hops.append(hop)
+        return hops
+
+    def neighbor_set(self, num: int) -> list[Handle]:
+        """Return up to `num` members of the leaf set, nearest on the ring first."""
+        return [h for h in self.replica_set(self.identity.id, num + 1) if h.id != self.identity.id]
+
+    def replica_set(self, key: Position, max_rank: int) -> list[Handle]:
+        """Return the `max_rank` nodes closest to `key` that our leaf set knows, root first."""
+        chosen = self.context.leaf_set.replica_set(key, max_rank)
+        return [self.identity if h is None else h for h in chosen]
+
+    def range(self, handle: Handle, rank: int) -> Arc | None:
+        """Return the arc where a node is among the `rank` closest; None: we do not know.
+
+        start == end stands for the whole ring.
+        """
+        leaf_set = self.context.leaf_set
+        if handle.id == self.identity.id:
+            arc = leaf_set.replica_range(rank)
+            return (Position(0), Position(0)) if arc is None else arc
+        shared = leaf_set.shared_ranges(handle.id, rank)
+        return shared[0] if len(shared) == 1 else None
+
+    def leave(self, now: float) -> None:
+        """Tell the leaf set that we go. The driver stops us once our items are handed over."""
+        if self.leaving:
+            return
+        self.leaving = True
+        self.liveness.stop()
+        message = m.Leave(self.identity.incarnation)
+        for handle in self.context.leaf_set.members():
+            self.context.send(message, self.context.peers.of(handle), now)
+        self.context.log("leaving", members=len(self.context.leaf_set))
+
+    def check_invariants(self) -> None:
+        """Assert what must hold after every step."""
+        self.context.leaf_set.check_invariants()
+        self.context.table.check_invariants()
+        assert self.identity.id not in self.context.leaf_set
+
+    # -- wiring --
+
+    def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
+        self.context.on_hello(message, peer.handle, self.active, now)
+
+    def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
+        self.context.on_welcome(message, peer, now)
+        self.joiner.on_welcome(message, peer, now)
+
+    def _on_ping(self, message: m.Ping, peer: Peer, now: float) -> None:
+        self.liveness.on_ping(message, peer, now)
+        if message.rtt_us and peer.active:
+            self.table_upkeep.suggest(peer.handle, now, message.rtt_us / 1e6)
+
+    def _on_heartbeat(self, message: m.Heartbeat, peer: Peer, now: float) -> None:
+        leaf_set = self.context.leaf_set
+        known = peer.id in leaf_set
+        if known and message.digest == peer.digest:
+            return
+        upkeep = self.leafset_upkeep
+        if known or (leaf_set.would_enter(peer.id) and not upkeep.is_buried(peer.handle)):
+            upkeep.probe(peer.handle, now)
+
+    def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
+        if self.leaving:
+            return
+        self.table_upkeep.hear_rate(peer.id, message.failure_rate)
+        self.leafset_upkeep.on_probe(message, peer, now)
+
+    def _on_leaf_set_reply(self, message: m.LeafSetReply, peer: Peer, now: float) -> None:
+        self.table_upkeep.hear_rate(peer.id, message.failure_rate)
+        self._requests.answered(message, peer, now)
+
+    def _on_leave(self, message: m.Leave, peer: Peer, now: float) -> None:
+        if message.incarnation != peer.handle.incarnation:
+            return
+        self.context.log("peer_left", peer=f"{peer.id:032x}")
+        self.leafset_upkeep.remove(peer, False, now)
+
+    def _revive(self, peer: Peer, now: float) -> None:
+        was_dead = peer.liveness is Liveness.DEAD
+        self.liveness.clear(peer, now)
+        if was_dead and not self.leaving:
+            self.leafset_upkeep.probe(peer.handle, now)
+
+    def _on_silent(self, peer: Peer, now: float) -> None:
+        self.liveness.doubt(peer, None, now)
+
+    def _on_dead(self, peer: Peer, now: float) -> None:
+        self.joiner.remember_departed(peer.handle)
+        self.table_upkeep.record_failure(now)
+        self.leafset_upkeep.remove(peer, not self.leaving, now)
+        if not self.active and not len(self.context.leaf_set) and self._started:
+            self.joiner.rejoin(now)
+
+    def _on_leaf_set_change(self, handle: Handle, joined: bool, now: float) -> None:
+        for application in self.router.applications:
+            application.update(handle, joined, now)
+
+    def _on_active(self, now: float) -> None:
+        self.joiner.on_active(now)
+        self.router.resume(now)

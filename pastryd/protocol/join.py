@@ -1,0 +1,316 @@
+"""Joining a ring, and merging rings (Pastry 2001, sec. 3.1; MSPastry 2004, sec. 3.1 and 4.3).
+
+Says Hello to the seeds, walks from the nearest one towards a near node A, routes JOIN to our own id
+through it; the nodes on the way give their rows, the root its leaf set. The leaf-set probes that
+follow decide when we are active (`leafset_upkeep.py`). Tries again with backoff until that is so.
+
+The same, now and then, through a remembered address whose node we have lost sight of, finds out
+whether there are two rings: then our JOIN ends at somebody whom our leaf set does not know.
+"""
+
+from collections.abc import Callable, Sequence
+
+from pastryd.ids import NodeId, Position, shared_prefix
+from pastryd.protocol.application import Application
+from pastryd.protocol.context import Context
+from pastryd.protocol.requests import Requests
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.peers import Peer
+from pastryd.wire.messages import Hop, JoinReply, Ping, Pong, RowReply, RowRequest, Welcome
+
+SEEDS_MAX = 64
+SEEDS_AT_ONCE = 8
+DEPARTED_MAX = 32
+CHOICE_WAIT_S = 0.05
+NEAR_S = 0.002
+"""A node this near is near enough to join through; walking on would cost more than it brings."""
+WALK_ROUNDS = 3
+WALK_PINGS = 8
+ROWS_PER_NODE_MAX = 4
+INACTIVE_ATTEMPTS = 3
+
+Route = Callable[[Position, bytes, str, float, Peer], None]
+
+
+class Joiner(Application):
+    """Brings one node into a ring, and two rings together."""
+
+    name = "join"
+
+    def __init__(
+        self,
+        context: Context,
+        requests: Requests,
+        route: Route,
+        probe: Callable[[Handle, float], None],
+        fetch_row: Callable[[Peer, int, float], None],
+        suggest: Callable[[Handle, float], bool],
+        is_active: Callable[[], bool],
+        activate_alone: Callable[[float], None],
+    ) -> None:
+        """`route(key, payload, application, now, hint)`; the others as in their machines."""
+        self._context = context
+        self._requests = requests
+        self._route = route
+        self._probe = probe
+        self._fetch_row = fetch_row
+        self._suggest = suggest
+        self._is_active = is_active
+        self._activate_alone = activate_alone
+        self._seeds: dict[Endpoint, None] = {}
+        self._departed: dict[Endpoint, None] = {}
+        self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
+        self._found: dict[NodeId, tuple[float, Peer]] = {}
+        self._inactive: dict[NodeId, None] = {}
+        self._choice: Timer | None = None
+        self._retry: Timer | None = None
+        self._nonces: dict[int, bool] = {}
+        self._attempts = 0
+        self._wait_s = context.config.join_retry_s
+
+    # -- starting --
+
+    def start(self, seeds: Sequence[Endpoint], alone_after_s: float | None, now: float) -> None:
+        """Join through the seeds. No seeds: start a new ring.
+
+        `alone_after_s`: when nobody has answered by then, start alone and go on looking (for seeds
+        that are only remembered, not given). None: never.
+        """
+        self.add_seeds(seeds)
+        self._arm_merge(now)
+        if not self._seeds:
+            self._activate_alone(now)
+            return
+        if alone_after_s is not None:
+            self._context.deadlines.arm(now + alone_after_s, self._give_up)
+        self._attempt(now)
+
+    def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
+        """Remember addresses to join, or to find a lost part of the ring, through."""
+        for endpoint in seeds:
+            if len(self._seeds) < SEEDS_MAX:
+                self._seeds[endpoint] = None
+
+    def rejoin(self, now: float) -> None:
+        """We were given up for dead, or lost everybody: join again."""
+        if self._retry is None:
+            self._found.clear()
+            self._inactive.clear()
+            alone_after_s = 4 * self._context.config.join_retry_s
+            self._context.deadlines.arm(now + alone_after_s, self._give_up)
+            self._wait_s = self._context.config.join_retry_s
+            self._attempt(now)
+
+    def _give_up(self, now: float) -> None:
+        if not self._is_active() and not self._found and not self._inactive:
+            self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
+            self._activate_alone(now)
+
+    def _attempt(self, now: float) -> None:
+        """Say Hello to some seeds; come back later if that has not made us active."""
+        self._retry = None
+        if self._is_active():
+            return
+        context = self._context
+        if self._is_first_among_joiners():
+            context.log("all_seeds_are_joining_starting_the_ring")
+            self._activate_alone(now)
+            return
+        endpoints = [*self._seeds, *self._departed]
+        if self._attempts:
+            context.rng.shuffle(endpoints)
+        self._attempts += 1
+        self._hellos.clear()
+        self._found.clear()
+        self._inactive.clear()
+        self._nonces.clear()
+        for endpoint in endpoints[:SEEDS_AT_ONCE]:
+            self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
+        if self._attempts > 1:
+            context.log("still_joining", attempt=self._attempts, seeds=len(endpoints))
+        jittered = self._wait_s * (0.75 + 0.5 * context.rng.random())
+        self._retry = context.deadlines.arm(now + jittered, self._attempt)
+        self._wait_s = min(2 * self._wait_s, context.config.join_retry_max_s)
+
+    def _is_first_among_joiners(self) -> bool:
+        """All who answered are joining too: the lowest id of them starts the ring."""
+        return (
+            self._attempts >= INACTIVE_ATTEMPTS
+            and bool(self._inactive)
+            and not self._found
+            and self._context.identity.id < min(self._inactive)
+        )
+
+    # -- finding a near node --
+
+    def on_own_hello(self, nonce: int) -> None:
+        """A Hello of ours came back to us: that seed is ourselves."""
+        hello = self._hellos.pop(nonce, None)
+        if hello is None:
+            return
+        self._seeds.pop(hello[0], None)
+        self._departed.pop(hello[0], None)
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether there is anybody to join through."""
+        return bool(self._seeds or self._departed)
+
+    def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
+        """A seed answered."""
+        hello = self._hellos.pop(message.nonce, None)
+        if hello is None or peer.id == self._context.identity.id:
+            return
+        _, sent_at, merging = hello
+        context = self._context
+        context.prove(peer, now)
+        peer.rtt.sample(now - sent_at)
+        if not context.identity.host:
+            context.identity = context.identity.at((message.seen_host, message.seen_port))
+            context.log("address_learned", address=f"{message.seen_host}:{message.seen_port}")
+        if merging:
+            self._departed.pop(hello[0], None)
+            if message.active and peer.id not in context.leaf_set:
+                self._send_join(peer, True, now)
+            return
+        if not message.active:
+            self._inactive[peer.id] = None
+            return
+        self._found[peer.id] = (peer.rtt.srtt or 0.0, peer)
+        if self._choice is None:
+            wait = min(CHOICE_WAIT_S, now - sent_at) if self._hellos else 0.0
+            self._choice = context.deadlines.arm(now + wait, self._choose)
+
+    def _choose(self, now: float) -> None:
+        self._choice = None
+        if self._found and not self._is_active():
+            best = min(self._found.values(), key=lambda found: found[0])[1]
+            self._walk(best, WALK_ROUNDS, now)
+
+    def _walk(self, best: Peer, rounds: int, now: float) -> None:
+        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002)."""
+        if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
+            self._send_join(best, False, now)
+            return
+
+        def on_row(answer: RowReply | None, now: float) -> None:
+            if answer is None or not answer.handles:
+                self._send_join(best, False, now)
+            else:
+                self._measure(best, answer.handles, rounds - 1, now)
+
+        row = RowRequest(self._context.nonce(), WALK_ROUNDS - rounds)
+        self._requests.ask(best, row, on_row, now, attempts=2)
+
+    def _measure(self, best: Peer, handles: Sequence[Handle], rounds: int, now: float) -> None:
+        context = self._context
+        chosen = [h for h in handles if h.id != context.identity.id]
+        if len(chosen) > WALK_PINGS:
+            chosen = context.rng.sample(chosen, WALK_PINGS)
+        outstanding = len(chosen)
+        nearest = best
+
+        def on_pong(peer: Peer, answer: Pong | None, now: float) -> None:
+            nonlocal outstanding, nearest
+            outstanding -= 1
+            if answer is not None and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
+                nearest = peer
+            if not outstanding:
+                self._walk(nearest, rounds if nearest is not best else 0, now)
+
+        if not chosen:
+            self._send_join(best, False, now)
+        for handle in chosen:
+            peer = context.peers.of(handle)
+
+            def answered(answer: Pong | None, now: float, peer: Peer = peer) -> None:
+                on_pong(peer, answer, now)
+
+            self._requests.ask(peer, Ping(context.nonce(), 0), answered, now, attempts=1)
+
+    # -- JOIN --
+
+    def _send_join(self, through: Peer, merging: bool, now: float) -> None:
+        nonce = self._context.nonce()
+        self._nonces[nonce] = merging
+        if len(self._nonces) > SEEDS_MAX:
+            del self._nonces[next(iter(self._nonces))]
+        own_id = self._context.identity.id
+        self._route(own_id, nonce.to_bytes(8, "big"), self.name, now, through)
+
+    def deliver(
+        self,
+        key: Position,
+        payload: bytes,
+        source: Handle,
+        trail: Sequence[Hop],
+        now: float,
+    ) -> None:
+        """A JOIN ended at us: we are the root of the joiner's id."""
+        if len(payload) != 8 or source.id != key or source.id == self._context.identity.id:
+            self._context.stats.count("join_malformed")
+            return
+        nodes = tuple(hop.handle for hop in trail if hop.handle.id != source.id)
+        reply = JoinReply(int.from_bytes(payload, "big"), nodes)
+        self._context.send(reply, self._context.peers.of(source), now)
+
+    def on_join_reply(self, message: JoinReply, peer: Peer, now: float) -> None:
+        """The root of our id has answered: probe it, and take the rows of the nodes on the way."""
+        merging = self._nonces.pop(message.nonce, None)
+        context = self._context
+        if merging is None or peer.id == context.identity.id:
+            return
+        if merging:
+            if peer.id not in context.leaf_set:
+                context.log("merging_rings", root=f"{peer.id:032x}")
+                self._probe(peer.handle, now)
+            return
+        self._probe(peer.handle, now)
+        known = 0
+        for handle in message.trail:
+            if handle.id == context.identity.id:
+                continue
+            self._suggest(handle, now)
+            shared = shared_prefix(handle.id, context.identity.id, context.config.bits_per_digit)
+            for row in range(known, min(shared + 1, known + ROWS_PER_NODE_MAX)):
+                self._fetch_row(context.peers.of(handle), row, now)
+            known = max(known, shared)
+
+    def on_active(self, now: float) -> None:
+        """Second stage: ask one entry of each row for its row, and keep the nearer ones."""
+        context = self._context
+        if context.leaf_set.spans_ring:
+            return
+        for row in context.table.row_numbers:
+            entries = context.table.row(row)
+            entry = entries[context.rng.randrange(len(entries))]
+            self._fetch_row(context.peers.of(entry), row, now)
+
+    # -- merging --
+
+    def remember_departed(self, handle: Handle) -> None:
+        """A node was lost: perhaps only the network between us was."""
+        if not handle.host:
+            return
+        self._departed.pop(handle.endpoint, None)
+        self._departed[handle.endpoint] = None
+        if len(self._departed) > DEPARTED_MAX:
+            del self._departed[next(iter(self._departed))]
+
+    def _arm_merge(self, now: float) -> None:
+        period = self._context.config.merge_s * (0.75 + 0.5 * self._context.rng.random())
+        self._context.deadlines.arm(now + period, self._look_for_others)
+
+    def _look_for_others(self, now: float) -> None:
+        """Say Hello to one remembered address that none of our present members has."""
+        self._arm_merge(now)
+        context = self._context
+        if not self._is_active():
+            return
+        present = {h.endpoint for h in (*context.leaf_set.members(), *context.table.entries())}
+        absent = [e for e in (*self._seeds, *self._departed) if e not in present]
+        self._hellos.clear()
+        if absent:
+            endpoint = absent[context.rng.randrange(len(absent))]
+            self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, True)

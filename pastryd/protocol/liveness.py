@@ -1,0 +1,309 @@
+"""Failure detection: heartbeats, probes, suspicion, death (SWIM 2002, Lifeguard 2018).
+
+Each node sends a heartbeat per period to its left neighbour, and watches its right one. Whoever is
+silent is doubted: pinged directly, then through other members, then SUSPECT (still a member, not
+routed through), then DEAD. Anything that a node says itself ends all doubt about it. Who is accused
+wrongly refutes with a higher incarnation. A node that hears from nobody doubts itself first: its
+`Awareness` stretches its own timeouts.
+"""
+
+from collections.abc import Callable
+
+from pastryd.ids import NodeId
+from pastryd.protocol.context import Context
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.suspicion import Awareness, Suspicion
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Handle
+from pastryd.state.peers import Liveness, Peer
+from pastryd.wire.messages import (
+    Alive,
+    Heartbeat,
+    IndirectPing,
+    IndirectPong,
+    Ping,
+    Pong,
+    Suspect,
+)
+
+DOUBTS_MAX = 1024
+ACCUSERS_MAX = 8
+
+
+class _Doubt:
+    """One peer that is being verified."""
+
+    __slots__ = ("accusers", "peer", "suspicion", "timer", "waiting")
+
+    def __init__(self, peer: Peer, accusers: list[NodeId]) -> None:
+        self.peer = peer
+        self.accusers = accusers
+        self.suspicion: Suspicion | None = None
+        self.timer: Timer | None = None
+        self.waiting = 0
+
+
+class LivenessMonitor:
+    """Decides who is alive. `on_dead(peer, now)` removes it everywhere."""
+
+    __slots__ = (
+        "_context",
+        "_doubts",
+        "_on_dead",
+        "_requests",
+        "_stopped",
+        "_watched",
+        "awareness",
+    )
+
+    def __init__(
+        self, context: Context, requests: Requests, on_dead: Callable[[Peer, float], None]
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._on_dead = on_dead
+        self._doubts: dict[NodeId, _Doubt] = {}
+        self._watched: tuple[NodeId, float] | None = None
+        self._stopped = False
+        self.awareness = Awareness()
+
+    def start(self, now: float) -> None:
+        """Begin sending heartbeats and watching."""
+        self._beat(now)
+        self._watch(now)
+
+    def stop(self) -> None:
+        """Beat no more: we are leaving."""
+        self._stopped = True
+
+    def postpone(self, by_s: float) -> None:
+        """We stood still: nobody's silence during that time counts, and we trust ourselves less."""
+        self.awareness.doubt()
+        if self._watched is not None:
+            self._watched = (self._watched[0], self._watched[1] + by_s)
+        for doubt in self._doubts.values():
+            if doubt.suspicion is not None:
+                doubt.suspicion.postpone(by_s)
+
+    # -- heartbeats --
+
+    def _beat(self, now: float) -> None:
+        """Tell the left neighbour that we live, unless something else told it within the period."""
+        if self._stopped:
+            return
+        context = self._context
+        period = context.config.heartbeat_s
+        next_at = now + period
+        left = context.leaf_set.immediate_left
+        if left is not None:
+            peer = context.peers.of(left)
+            if peer.last_sent + period <= now + 0.02 * period:
+                context.send(Heartbeat(context.leaf_set.digest()), peer, now)
+            else:
+                next_at = peer.last_sent + period
+        context.deadlines.arm(next_at, self._beat)
+
+    def _watch(self, now: float) -> None:
+        """Doubt the right neighbour when it was silent for longer than a period."""
+        if self._stopped:
+            return
+        config = self._context.config
+        patience = self.awareness.scale(config.heartbeat_s + config.heartbeat_grace_s)
+        right = self._context.leaf_set.immediate_right
+        next_at = now + config.heartbeat_s / 2
+        if right is not None:
+            peer = self._context.peers.of(right)
+            if self._watched is None or self._watched[0] != right.id:
+                # It does not know of us yet: its period starts now.
+                self._watched = (right.id, now)
+            silent_since = max(peer.last_heard, self._watched[1])
+            if silent_since + patience <= now:
+                self.doubt(peer, None, now)
+            else:
+                next_at = silent_since + patience
+        self._context.deadlines.arm(min(next_at, now + patience), self._watch)
+
+    # -- doubt --
+
+    def doubt(self, peer: Peer, accuser: NodeId | None, now: float) -> None:
+        """Verify a peer. `accuser`: another node that says so after probes of its own."""
+        known = self._doubts.get(peer.id)
+        if known is not None:
+            if accuser is not None:
+                self._accuse(known, accuser, now)
+            return
+        if peer.liveness is Liveness.DEAD or len(self._doubts) >= DOUBTS_MAX:
+            return
+        doubt = self._doubts[peer.id] = _Doubt(peer, [] if accuser is None else [accuser])
+        config = self._context.config
+        self._requests.ask(
+            peer,
+            self._ping(peer),
+            lambda answer, now: self._on_direct(doubt, answer, now),
+            now,
+            attempts=config.probe_attempts,
+            timeout_s=self.awareness.scale(config.probe_timeout_s),
+        )
+
+    def _ping(self, peer: Peer) -> Ping:
+        return Ping(self._context.nonce(), int((peer.srtt_s or 0.0) * 1e6))
+
+    def _on_direct(self, doubt: _Doubt, answer: Pong | None, now: float) -> None:
+        if self._doubts.get(doubt.peer.id) is not doubt:
+            return
+        if answer is not None:
+            self.awareness.trust()
+            self.clear(doubt.peer, now)
+            return
+        helpers = self._helpers(doubt.peer)
+        if doubt.accusers or not helpers:
+            self._suspect(doubt, now)
+            return
+        doubt.waiting = len(helpers)
+        for helper in helpers:
+            self._requests.ask(
+                helper,
+                IndirectPing(self._context.nonce(), doubt.peer.handle),
+                lambda answer, now: self._on_indirect(doubt, answer, now),
+                now,
+                attempts=1,
+                timeout_s=2 * self.awareness.scale(self._context.config.indirect_timeout_s),
+            )
+
+    def _helpers(self, target: Peer) -> list[Peer]:
+        context = self._context
+        members = [
+            context.peers.of(h)
+            for h in context.leaf_set.members()
+            if h.id != target.id and context.usable(h.id) and h.id not in self._doubts
+        ]
+        count = min(context.config.indirect_helpers, len(members))
+        return context.rng.sample(members, count)
+
+    def _on_indirect(self, doubt: _Doubt, answer: IndirectPong | None, now: float) -> None:
+        if self._doubts.get(doubt.peer.id) is not doubt:
+            return
+        doubt.waiting -= 1
+        if answer is None:
+            # Not even the helper answered: perhaps it is us who cannot hear.
+            self.awareness.doubt()
+        elif answer.alive:
+            self._context.stats.count("saved_by_indirect_ping")
+            self.clear(doubt.peer, now)
+            return
+        if doubt.waiting == 0 and doubt.suspicion is None:
+            self._suspect(doubt, now)
+
+    # -- suspicion --
+
+    def _suspect(self, doubt: _Doubt, now: float) -> None:
+        context = self._context
+        config = context.config
+        doubt.suspicion = Suspicion(
+            now,
+            context.identity.id,
+            self.awareness.scale(config.suspicion_min_s),
+            self.awareness.scale(config.suspicion_max_s),
+            len(self._helpers(doubt.peer)),
+        )
+        for accuser in doubt.accusers:
+            doubt.suspicion.accuse(accuser)
+        self._set(doubt.peer, Liveness.SUSPECT)
+        accusation = Suspect(doubt.peer.id, doubt.peer.handle.incarnation)
+        for peer in (doubt.peer, *self._helpers(doubt.peer)):
+            context.send(accusation, peer, now)
+        doubt.timer = context.deadlines.arm(doubt.suspicion.deadline, self._expire, doubt)
+
+    def _expire(self, doubt: _Doubt, now: float) -> None:
+        if self._doubts.get(doubt.peer.id) is not doubt:
+            return
+        del self._doubts[doubt.peer.id]
+        self._set(doubt.peer, Liveness.DEAD)
+        self._on_dead(doubt.peer, now)
+
+    def clear(self, peer: Peer, now: float) -> None:
+        """A peer spoke for itself: whatever we believed, it lives."""
+        doubt = self._doubts.pop(peer.id, None)
+        if doubt is not None and doubt.timer is not None:
+            doubt.timer.cancel()
+        self._set(peer, Liveness.ALIVE)
+
+    def _set(self, peer: Peer, liveness: Liveness) -> None:
+        """The one place that changes what we believe of a peer's life."""
+        if peer.liveness is not liveness:
+            was, peer.liveness = peer.liveness, liveness
+            self._context.log(
+                "peer_liveness",
+                peer=f"{peer.id:032x}",
+                address="{}:{}".format(*peer.endpoint),
+                was=was.value,
+                now=liveness.value,
+            )
+
+    @property
+    def doubted(self) -> int:
+        """How many peers are being verified right now."""
+        return len(self._doubts)
+
+    # -- messages --
+
+    def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
+        """Answer."""
+        self._context.send(Pong(message.nonce), peer, now)
+
+    def on_indirect_ping(self, message: IndirectPing, peer: Peer, now: float) -> None:
+        """Ping the target for somebody else; say so when it does not answer."""
+        target = self._context.peers.of(message.target)
+        if target.id == self._context.identity.id:
+            return
+
+        def on_answer(answer: Pong | None, now: float) -> None:
+            self._context.send(IndirectPong(message.nonce, answer is not None), peer, now)
+
+        self._requests.ask(
+            target,
+            self._ping(target),
+            on_answer,
+            now,
+            attempts=1,
+            timeout_s=self._context.config.indirect_timeout_s,
+        )
+
+    def on_suspect(self, message: Suspect, peer: Peer, now: float) -> None:
+        """Somebody is accused. Us: refute. Another: count the accuser, or look ourselves."""
+        context = self._context
+        if message.id == context.identity.id:
+            if message.incarnation >= context.identity.incarnation:
+                self.awareness.doubt()
+                context.identity = context.identity.reborn(message.incarnation + 1)
+                context.log("refuted_suspicion", accuser=f"{peer.id:032x}")
+            self._tell_alive(peer, now)
+            return
+        member: Handle | None = context.leaf_set.get(message.id)
+        if member is None or member.incarnation > message.incarnation:
+            return
+        accused = context.peers.of(member)
+        doubt = self._doubts.get(accused.id)
+        if doubt is None:
+            self.doubt(accused, None, now)
+        else:
+            self._accuse(doubt, peer.id, now)
+
+    def _accuse(self, doubt: _Doubt, accuser: NodeId, now: float) -> None:
+        """One more accuser: the deadline comes nearer."""
+        if doubt.suspicion is None:
+            if len(doubt.accusers) < ACCUSERS_MAX and accuser not in doubt.accusers:
+                doubt.accusers.append(accuser)
+        elif doubt.suspicion.accuse(accuser):
+            if doubt.timer is not None:
+                doubt.timer.cancel()
+            deadline = max(now, doubt.suspicion.deadline)
+            doubt.timer = self._context.deadlines.arm(deadline, self._expire, doubt)
+
+    def _tell_alive(self, accuser: Peer, now: float) -> None:
+        context = self._context
+        alive = Alive(context.identity.incarnation)
+        context.send(alive, accuser, now)
+        for handle in context.leaf_set.members():
+            if handle.id != accuser.id:
+                context.send(alive, context.peers.of(handle), now)

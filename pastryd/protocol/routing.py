@@ -1,0 +1,229 @@
+"""Routing: forward, deliver, per-hop acknowledgements, rerouting (MSPastry 2004, sec. 3.2 and 4.2).
+
+Rules of this file:
+- who receives a `Route` acknowledges it to the previous hop before anything else;
+- a hop that stays silent is excluded for that message and gone around at once; its silence starts a
+  probe (through `on_silent`) and removes nobody by itself;
+- at the last hop the root is retried while it is being probed: another node is not the root until
+  the root is suspected;
+- a node that is not active delivers nothing: what is for it waits (bounded) until it is.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from pastryd.ids import NodeId, Position
+from pastryd.protocol.application import Application, Forward
+from pastryd.protocol.context import Context
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Handle
+from pastryd.state.peers import Peer
+from pastryd.state.routing import next_hop
+from pastryd.wire.messages import TRAIL_MAX, Hop, HopAck, Route
+
+BUFFERED_MAX = 256
+IN_FLIGHT_MAX = 8192
+REMEMBERED_MAX = 4096
+RETRIES_MAX = 12
+
+
+class _InFlight:
+    """A message that the next hop has not acknowledged yet."""
+
+    __slots__ = ("attempts", "excluded", "message", "peer", "repeated", "sent_at", "timer")
+
+    def __init__(self, message: Route, excluded: tuple[NodeId, ...]) -> None:
+        self.message = message
+        self.excluded = excluded
+        self.attempts = 0
+        self.repeated = False
+        self.peer: Peer
+        self.sent_at: float
+        self.timer: Timer
+
+
+class Router:
+    """The routing machine of one node."""
+
+    __slots__ = (
+        "_applications",
+        "_buffered",
+        "_context",
+        "_in_flight",
+        "_is_active",
+        "_on_silent",
+        "_seen",
+        "_sequence",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        is_active: Callable[[], bool],
+        on_silent: Callable[[Peer, float], None],
+    ) -> None:
+        """`on_silent` is told of a peer that did not acknowledge in time."""
+        self._context = context
+        self._is_active = is_active
+        self._on_silent = on_silent
+        self._applications: dict[str, Application] = {}
+        self._in_flight: dict[int, _InFlight] = {}
+        self._buffered: deque[Route] = deque()
+        self._seen: OrderedDict[tuple[NodeId, int], None] = OrderedDict()
+        self._sequence = context.rng.getrandbits(31)
+
+    def register(self, application: Application) -> None:
+        """Host an application: its upcalls are made for messages under its name."""
+        self._applications[application.name] = application
+
+    @property
+    def applications(self) -> list[Application]:
+        """The hosted applications, in order of registration."""
+        return list(self._applications.values())
+
+    # -- down calls --
+
+    def route(
+        self,
+        key: Position,
+        payload: bytes,
+        application: str,
+        now: float,
+        *,
+        hint: Peer | None = None,
+        keep_trail: bool = False,
+    ) -> None:
+        """Route a message to the root of `key`; with a `hint`, that node is the first hop."""
+        identity = self._context.identity
+        message = Route(0, key, identity, 0, application, payload, keep_trail, ())
+        if hint is not None:
+            self._send(_InFlight(message, ()), hint, now)
+        else:
+            self._step(message, now)
+
+    def resume(self, now: float) -> None:
+        """The node became active: what waited for that is routed on."""
+        waiting, self._buffered = self._buffered, deque()
+        for message in waiting:
+            self._step(message, now)
+
+    # -- messages --
+
+    def on_route(self, message: Route, peer: Peer, now: float) -> None:
+        """Take over a message: acknowledge, then forward or deliver."""
+        self._context.send(HopAck(message.seq), peer, now)
+        seen = (peer.id, message.seq)
+        if seen in self._seen:
+            self._context.stats.count("route_duplicates")
+            return
+        self._seen[seen] = None
+        if len(self._seen) > REMEMBERED_MAX:
+            self._seen.popitem(last=False)
+        if message.hops >= self._context.config.hops_max:
+            self._context.stats.count("route_dropped_hops")
+            return
+        self._step(message, now)
+
+    def on_hop_ack(self, message: HopAck, peer: Peer, now: float) -> None:
+        """The next hop has it."""
+        waiting = self._in_flight.get(message.seq)
+        if waiting is None or waiting.peer is not peer:
+            self._context.stats.count("hop_acks_unexpected")
+            return
+        del self._in_flight[message.seq]
+        waiting.timer.cancel()
+        if not waiting.repeated:
+            peer.rtt.sample(now - waiting.sent_at)
+
+    # -- the work --
+
+    def next_hop(self, key: Position, exclude: tuple[NodeId, ...] = ()) -> Handle | None:
+        """Return the next hop for a key; None: we are its root as far as we know."""
+        context = self._context
+        return next_hop(
+            key, context.leaf_set, context.table, context.neighborhood, context.usable, exclude
+        )
+
+    def _step(self, message: Route, now: float, excluded: tuple[NodeId, ...] = ()) -> None:
+        """Forward or deliver one message."""
+        hop = self.next_hop(message.key, _around(message, excluded))
+        application = self._applications.get(message.application)
+        if hop is None:
+            self._deliver(message, application, now)
+            return
+        if application is not None:
+            decision = application.forward(message.key, message.payload, message.source, hop, now)
+            if decision is Forward.STOP:
+                return
+            if decision is not None:
+                message, hop = decision.applied_to(message, hop)
+        self._send(_InFlight(message, excluded), self._context.peers.of(hop), now)
+
+    def _deliver(self, message: Route, application: Application | None, now: float) -> None:
+        if not self._is_active():
+            if len(self._buffered) >= BUFFERED_MAX:
+                self._buffered.popleft()
+                self._context.stats.count("route_dropped_inactive")
+            self._buffered.append(message)
+        elif application is None:
+            self._context.stats.count("route_unknown_application")
+        else:
+            application.deliver(message.key, message.payload, message.source, message.trail, now)
+
+    def _send(self, waiting: _InFlight, peer: Peer, now: float) -> None:
+        context = self._context
+        if len(self._in_flight) >= IN_FLIGHT_MAX:
+            context.stats.count("route_dropped_queue")
+            return
+        message = waiting.message
+        self._sequence = seq = (self._sequence + 1) & 0xFFFFFFFF
+        trail = message.trail
+        if message.keep_trail and len(trail) < TRAIL_MAX:
+            trail = (*trail, Hop(context.identity, int((peer.srtt_s or 0.0) * 1e6)))
+        waiting.peer = peer
+        waiting.sent_at = now
+        context.send(
+            message._replace(seq=seq, hops=message.hops + 1, trail=trail),
+            peer,
+            now,
+        )
+        wait_s = peer.rtt.rto
+        if waiting.attempts > 1:
+            wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)
+        waiting.timer = context.deadlines.arm(now + wait_s, self._handle_silence, seq)
+        self._in_flight[seq] = waiting
+
+    def _handle_silence(self, seq: int, now: float) -> None:
+        waiting = self._in_flight.pop(seq, None)
+        if waiting is None:
+            return
+        context = self._context
+        context.stats.count("route_silent_hops")
+        peer = waiting.peer
+        self._on_silent(peer, now)
+        waiting.attempts += 1
+        if waiting.attempts > RETRIES_MAX:
+            context.stats.count("route_dropped_attempts")
+            return
+        message = waiting.message
+        if context.leaf_set.covers(message.key):
+            hop = self.next_hop(message.key, _around(message, waiting.excluded))
+            if hop is not None and hop.id == peer.id:
+                waiting.repeated = True
+                self._send(waiting, peer, now)
+                return
+        if message.source.id == context.identity.id == message.key:
+            return  # our own join; its machine tries again through another node
+        waiting.excluded = (*waiting.excluded, peer.id)
+        hop = self.next_hop(message.key, _around(message, waiting.excluded))
+        if hop is None:
+            self._deliver(message, self._applications.get(message.application), now)
+        else:
+            waiting.repeated = False
+            self._send(waiting, context.peers.of(hop), now)
+
+
+def _around(message: Route, excluded: tuple[NodeId, ...]) -> tuple[NodeId, ...]:
+    """Whoever routes for its own id (a join) asks for the closest other node."""
+    source_id = message.source.id
+    return (*excluded, source_id) if message.key == source_id else excluded
