@@ -1,0 +1,1 @@
+"""The node's store (DESIGN sec. 8): one contract, on disk (LMDB) and in memory."""

@@ -1,0 +1,163 @@
+"""Carries store requests from the loop to the store and the replies back.
+
+Reads are answered at once, on the thread that asks: they are memory-mapped and cost microseconds.
+Writes go to one writer thread that takes all that wait into one `apply`: while one sync runs the
+next batch gathers, which is group commit without a timer. Knows no event loop, only `call_soon`.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from pastryd.errors import LocalProtocolError
+from pastryd.protocol.outbox import (
+    DeleteItem,
+    ReadDone,
+    ReadItem,
+    StoreReply,
+    StoreRequest,
+    WriteDone,
+    WriteItem,
+    WriteStatus,
+)
+from pastryd.store.base import ItemStore
+
+BATCH_BYTES_MAX = 16 << 20
+"""Of values in one transaction: its pages are in memory twice until the commit."""
+
+BATCH_WRITES_MAX = 4096
+
+PENDING_BYTES_MAX = 256 << 20
+PENDING_WRITES_MAX = 65_536
+"""What waits for the disk at most. More is answered FAILED at once: the disk does not keep up."""
+
+_Write = WriteItem | DeleteItem
+
+
+class StoreExecutor:
+    """One writer thread in front of a store. All methods belong to the loop's thread."""
+
+    __slots__ = (
+        "_call_soon",
+        "_closed",
+        "_completed",
+        "_queue",
+        "_store",
+        "_thread",
+        "_ticket",
+        "pending_bytes",
+        "pending_writes",
+        "refused_writes",
+    )
+
+    def __init__(
+        self,
+        store: ItemStore,
+        completed: Callable[[StoreReply], None],
+        call_soon: Callable[..., object],
+    ) -> None:
+        """Start the writer.
+
+        `completed` is called on the loop's thread only: for reads from within `submit`, for writes
+        through `call_soon(callback, *arguments)`, which must be callable from any thread.
+        """
+        self._store = store
+        self._completed = completed
+        self._call_soon = call_soon
+        self._ticket = 0
+        self._closed = False
+        self.pending_bytes = 0
+        self.pending_writes = 0
+        self.refused_writes = 0
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, request: StoreRequest) -> None:
+        """Take a request. Values must not be changed before their reply.
+
+        A read may be answered, and the answer lead to further `submit`s, before this returns. A
+        read does not see writes that were not answered yet.
+        """
+        if type(request) is ReadItem:
+            self._ticket = request.ticket
+            self._store.read(request.name, request.offset, request.length, self._read_done)
+            return
+        assert isinstance(request, WriteItem | DeleteItem)
+        if self._closed:
+            raise LocalProtocolError("the store is closed")
+        size = _size(request)
+        if (
+            self.pending_writes >= PENDING_WRITES_MAX
+            or self.pending_bytes + size > PENDING_BYTES_MAX
+        ):
+            self.refused_writes += 1
+            self._completed(WriteDone(request.ticket, WriteStatus.FAILED))
+            return
+        self.pending_bytes += size
+        self.pending_writes += 1
+        self._queue.put(request)
+
+    def close(self) -> None:
+        """Finish what was accepted, then stop the writer. The replies are with `call_soon` then."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _read_done(self, data: memoryview | None, size: int) -> None:
+        # The ticket is taken before anyone is told, who may submit another read.
+        self._completed(ReadDone(self._ticket, data, size))
+
+    def _writes_done(self, batch: Sequence[_Write], statuses: Sequence[WriteStatus]) -> None:
+        self.pending_writes -= len(batch)
+        self.pending_bytes -= sum(map(_size, batch))
+        completed = self._completed
+        for request, status in zip(batch, statuses, strict=True):
+            completed(WriteDone(request.ticket, status))
+
+    def _raise(self, error: BaseException) -> None:
+        raise error
+
+    def _run(self) -> None:
+        """Be the writer thread: apply batch after batch until told to stop."""
+        going_on = True
+        while going_on:
+            batch, going_on = self._next_batch()
+            if not batch:
+                continue
+            try:
+                statuses = self._store.apply(batch)
+            except Exception as error:
+                # Our bug, not the disk's state: it belongs to the driver, which stops the node. A
+                # dead writer that lets everybody wait would hide it.
+                self._tell(self._raise, error)
+                statuses = [WriteStatus.FAILED] * len(batch)
+            self._tell(self._writes_done, batch, statuses)
+
+    def _next_batch(self) -> tuple[list[_Write], bool]:
+        """Wait for a request and take all that are behind it, within bounds; False: the last."""
+        batch: list[_Write] = []
+        batch_bytes = 0
+        request = self._queue.get()
+        while request is not None:
+            batch.append(request)
+            batch_bytes += _size(request)
+            if batch_bytes >= BATCH_BYTES_MAX or len(batch) >= BATCH_WRITES_MAX:
+                return batch, True
+            try:
+                request = self._queue.get_nowait()
+            except Empty:
+                return batch, True
+        return batch, False
+
+    def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._call_soon(callback, *arguments)
+        except RuntimeError:
+            # The loop is gone, nobody waits for replies; what was accepted is still finished.
+            return
+
+
+def _size(request: _Write) -> int:
+    return memoryview(request.value).nbytes if type(request) is WriteItem else 0
