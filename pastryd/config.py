@@ -37,7 +37,7 @@ class Config:
     indirect_timeout_s: float = 0.25
     suspicion_min_s: float = 0.15
     suspicion_max_s: float = 0.45
-    tombstone_s: float = 60.0
+    tombstone_s: float = 8.0
     stall_s: float = 0.25
 
     # Periodic repair of the overlay.
@@ -94,7 +94,7 @@ class Config:
             indirect_timeout_s=1.5,
             suspicion_min_s=1.0,
             suspicion_max_s=3.0,
-            tombstone_s=300.0,
+            tombstone_s=60.0,
             stall_s=1.0,
             leaf_set_exchange_s=60.0,
             table_probe_min_s=30.0,

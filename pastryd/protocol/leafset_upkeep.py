@@ -164,21 +164,13 @@ class LeafSetUpkeep:
             member = leaf_set.get(node_id)
             if member is not None and member.incarnation <= incarnation and node_id != peer.id:
                 self._doubt(context.peers.of(member), peer.id, now)
-        if message.members and not leaf_set.spans_ring:
-            self._close_seam(message.members[0].id, peer)
+        if message.active and message.members and not leaf_set.spans_ring:
+            leaf_set.note_neighbours(peer.id, message.members[-1].id, message.members[0].id)
         for handle in message.members:
             if handle.id == context.identity.id or self.is_buried(handle):
                 continue
             if handle.id not in leaf_set and leaf_set.would_enter(handle.id):
                 self.probe(handle, now)
-
-    def _close_seam(self, right_of_peer: NodeId, peer: Peer) -> None:
-        """Our two ends are each other's neighbours: the ring has become that small."""
-        leftmost, rightmost = self._context.leaf_set.extremes
-        if leftmost is None or rightmost is None or peer.id != rightmost.id:
-            return
-        if right_of_peer == leftmost.id:
-            self._context.leaf_set.close_seam()
 
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""

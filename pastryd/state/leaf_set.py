@@ -57,6 +57,7 @@ class LeafSet:
         "_arc_length",
         "_arc_start",
         "_at",
+        "_beyond",
         "_digest",
         "_handles",
         "_ids",
@@ -78,6 +79,7 @@ class LeafSet:
         self._handles: list[Handle | None] = [None]  # beside _ids; None is the owner
         self._at = 0  # the owner's index in both
         self._open = False
+        self._beyond: dict[NodeId, NodeId] = {}  # what our ends say: who is their next neighbour
         self._right_count = 0
         self._left_count = 0
         self._arc_start = 0
@@ -220,7 +222,9 @@ class LeafSet:
         index = bisect_left(self._ids, node_id)
         if index < len(self._ids) and self._ids[index] == node_id:
             return False
-        return self._has_room(node_id, self._place(index))
+        if not self._open or self._place(index) != self._right_count:
+            return True  # inside a side: it pushes out the far end if need be
+        return self._side_between_ends(node_id) is not None
 
     def add(self, handle: Handle) -> bool:
         """Take in a node that was heard from; return whether anything changed.
@@ -238,11 +242,11 @@ class LeafSet:
             self.version += 1
             return True
         place = self._place(index)
-        if not self._has_room(node_id, place):
-            return False
-        to_right = place < self._right_count or (
-            place == self._right_count and (node_id - self.owner) & RING_MASK <= RING // 2
-        )
+        to_right: bool | None = place < self._right_count
+        if self._open and place == self._right_count:
+            to_right = self._side_between_ends(node_id)
+            if to_right is None:
+                return False
         self._insert(index, handle)
         if self._open:
             if to_right:
@@ -250,7 +254,7 @@ class LeafSet:
             else:
                 self._left_count += 1
             if max(self._right_count, self._left_count) > self._side_max:
-                self._trim(to_right)
+                self._trim(bool(to_right))
         self._settle()
         return True
 
@@ -269,11 +273,26 @@ class LeafSet:
         self._settle()
         return True
 
-    def close_seam(self) -> None:
-        """Our rightmost member says that our leftmost is its neighbour: the set spans the ring."""
-        if self._open and not self.is_full:
+    def note_neighbours(self, node_id: NodeId, left_id: NodeId, right_id: NodeId) -> None:
+        """A member says who its own neighbours are: what that proves of the gap between our ends.
+
+        If our two ends are neighbours, the set spans the ring. Otherwise who is next to an end
+        may lengthen that side, however far away it lies.
+        """
+        if not self._open or self.is_full:
+            return
+        leftmost, rightmost = self.extremes
+        if leftmost is not None and node_id == leftmost.id:
+            told, other_end = left_id, rightmost
+        elif rightmost is not None and node_id == rightmost.id:
+            told, other_end = right_id, leftmost
+        else:
+            return
+        if other_end is not None and told == other_end.id:
             self._open = False
             self._settle()
+        else:
+            self._beyond[node_id] = told
 
     def check_invariants(self) -> None:
         """Assert what always holds."""
@@ -301,14 +320,21 @@ class LeafSet:
         at = self._at
         return index - at - 1 if index > at else len(self._ids) - 1 - at + index
 
-    def _has_room(self, node_id: NodeId, place: int) -> bool:
-        if not self._open or place != self._right_count:
-            return True  # inside a side: it pushes out the far end if need be
-        # Between the ends. It may lengthen only the side in whose half it lies: a node just past
-        # our left end is no right neighbour, and would hide that we still lack one.
-        if (node_id - self.owner) & RING_MASK <= RING // 2:
-            return self._right_count < self._side_max
-        return self._left_count < self._side_max
+    def _side_between_ends(self, node_id: NodeId) -> bool | None:
+        """Return which side (True: right) a node between our two ends lengthens; None: neither.
+
+        The side in whose half it lies: a node just past our left end is no right neighbour, and
+        would hide that we still lack one. Where that side is full, the other one, if the end of
+        that side has said that this is its neighbour (`note_neighbours`).
+        """
+        in_right_half = (node_id - self.owner) & RING_MASK <= RING // 2
+        right_has_room = self._right_count < self._side_max
+        if right_has_room if in_right_half else self._left_count < self._side_max:
+            return in_right_half
+        end = self.rightmost if right_has_room else self.leftmost
+        if end is not None and self._beyond.get(end.id) == node_id:
+            return right_has_room
+        return None
 
     def _insert(self, index: int, handle: Handle) -> None:
         self._ids.insert(index, handle.id)
@@ -340,6 +366,7 @@ class LeafSet:
         """Recompute, after a change, what is kept for speed."""
         self.version += 1
         self._digest = None
+        self._beyond.clear()
         count = len(self._ids) - 1
         if count == 2 * self._side_max:
             self._open = True

@@ -1,7 +1,7 @@
 """What we believe of other nodes and clients: liveness, distance, whether an address is proven.
 
-Bounded: who is in no table of ours is forgotten when newer peers need the room. Decides nothing; the
-machines in `protocol/` do.
+Bounded: who is in no table of ours is forgotten when newer peers need the room. Decides nothing;
+the machines in `protocol/` do.
 """
 
 from collections.abc import Callable

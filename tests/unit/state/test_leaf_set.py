@@ -94,13 +94,32 @@ def test_a_ring_that_shrank_is_spanned_again() -> None:
         assert leaf_set.spans_ring
 
 
-def test_close_seam_makes_it_span_at_once() -> None:
+def test_it_spans_once_its_ends_say_that_they_are_neighbours() -> None:
     leaf_set, _ = large_ring()
-    leaf_set.close_seam()
+
+    def rightmost_tells() -> None:
+        leftmost, rightmost = leaf_set.extremes
+        assert leftmost is not None and rightmost is not None
+        leaf_set.note_neighbours(rightmost.id, leaf_set.right[-2].id, leftmost.id)
+
+    rightmost_tells()
     assert not leaf_set.spans_ring, "a full set has no overlap"
     leaf_set.discard(leaf_set.members()[0].id)
-    leaf_set.close_seam()
+    rightmost_tells()
     assert leaf_set.spans_ring
+    leaf_set.check_invariants()
+
+
+def test_the_neighbour_of_an_end_lengthens_that_side_across_the_half() -> None:
+    leaf_set, _ = large_ring()
+    leftmost, rightmost = leaf_set.extremes
+    assert leftmost is not None and rightmost is not None
+    leaf_set.discard(leaf_set.left[3].id)
+    across = Position((OWNER + RING // 4) % RING)
+    assert not leaf_set.would_enter(across), "the right side, in whose half it lies, is full"
+    leaf_set.note_neighbours(leftmost.id, across, leaf_set.left[-2].id)
+    assert leaf_set.would_enter(across) and leaf_set.add(handle_at(across))
+    assert leaf_set.left[-1].id == across and leaf_set.is_full
     leaf_set.check_invariants()
 
 
