@@ -22,7 +22,7 @@ from pastryd.protocol.outbox import (
 )
 from pastryd.state.inventory import Inventory
 
-ThenRead = Callable[[Value | None, int, float], None]
+ThenRead = Callable[[bytes | memoryview | None, int, float], None]
 """Takes the bytes on loan (None: no such item), the size of the whole item, and now."""
 ThenWritten = Callable[[WriteStatus, float], None]
 
@@ -135,7 +135,7 @@ class Storage:
         self._ticket = ticket = self._ticket + 1
         self.inventory.discard(name)
 
-        def delete_it(data: Value | None, size: int, now: float) -> None:
+        def delete_it(data: bytes | memoryview | None, size: int, now: float) -> None:
             self.inventory.bytes_held -= size
             if name in self._writes or name in self.inventory:
                 then(WriteStatus.OK, now)  # wanted again meanwhile: the copy on disk may stay

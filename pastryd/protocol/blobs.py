@@ -1,0 +1,306 @@
+"""The blob store as an application of the overlay: the holder's side, and its two asking halves.
+
+Answers `Find`, takes in what it is offered by `Store`, and meets routed questions on their way:
+whoever holds the item answers the source at once, and who knows the replica set sends the question
+to the nearest of it rather than to the root (ALGORITHMS sec. 4: the last hop dominates). Nothing is
+stored or handed out as an answer that was not verified here; segments are verified by who pulls.
+"""
+
+from collections.abc import Sequence
+
+from pastryd.errors import RemoteProtocolError
+from pastryd.ids import Name, Position, position_of
+from pastryd.protocol import placement
+from pastryd.protocol.application import Application, Forward
+from pastryd.protocol.blobs_find import Finder, PullItem, ThenFound, read_records
+from pastryd.protocol.blobs_put import STORE_OVERHEAD_BYTES, Putter, ThenPut
+from pastryd.protocol.context import Context
+from pastryd.protocol.items import Value, verify
+from pastryd.protocol.lookup import BLOB_APPLICATION, Lookup
+from pastryd.protocol.outbox import WriteStatus
+from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.storage import Storage
+from pastryd.state.handle import Handle
+from pastryd.state.peers import Peer
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import (
+    RECORDS_MAX,
+    Find,
+    Found,
+    HaveQuery,
+    HaveReply,
+    Hop,
+    Replicas,
+    Store,
+    Stored,
+)
+from pastryd.wire.verbs import StoreStatus
+
+STORES_MAX = 256
+"""Items that others may have us pull at one time."""
+OFFERS_JOINED_MAX = 64
+
+_STATUS = {
+    WriteStatus.OK: StoreStatus.OK,
+    WriteStatus.FULL: StoreStatus.FULL,
+    WriteStatus.FAILED: StoreStatus.FAILED,
+}
+
+
+class Blobs(Application):
+    """The blob machine of one node."""
+
+    name = BLOB_APPLICATION
+
+    __slots__ = (
+        "_context",
+        "_finder",
+        "_inline_max",
+        "_lookup",
+        "_pull",
+        "_putter",
+        "_requests",
+        "_storage",
+        "_storing",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        requests: Requests,
+        storage: Storage,
+        lookup: Lookup,
+        pull: PullItem,
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._storage = storage
+        self._lookup = lookup
+        self._pull = pull
+        self._finder = Finder(context, requests, storage, lookup, pull)
+        self._putter = Putter(context, requests, storage, lookup, pull)
+        self._storing: dict[Name, list[tuple[Peer, int]]] = {}
+        self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
+
+    # -- local commands --
+
+    def find(self, name: Name, then: ThenFound, now: float) -> None:
+        """Get an object, or the index entries at a large blob's key; see `Finder`."""
+        self._finder.find(name, then, now)
+
+    def put(
+        self,
+        name: Name,
+        size: int,
+        value: Value | None,
+        source: Peer | None,
+        then: ThenPut,
+        now: float,
+    ) -> None:
+        """Keep an item on k nodes; see `Putter`."""
+        self._putter.put(name, size, value, source, then, now)
+
+    @property
+    def searches(self) -> int:
+        """How many items are being looked for."""
+        return len(self._finder)
+
+    @property
+    def puts(self) -> int:
+        """How many items are being put."""
+        return len(self._putter)
+
+    # -- upcalls --
+
+    def forward(
+        self, key: Position, payload: bytes, source: Handle, next_hop: Handle, now: float
+    ) -> Forward | None:
+        """Answer a `Find` on its way if we hold the item, or turn it to the nearest replica."""
+        context = self._context
+        if source.id == context.identity.id:
+            return None
+        message = self._parse(payload)
+        if message is None:
+            return Forward.STOP
+        if not isinstance(message, Find):
+            return None
+        if self._has(message.name):
+            self.on_find(message, context.peers.of(source), now)
+            return Forward.STOP
+        if not placement.knows(context, key):
+            return None
+        replicas = placement.closest(context, key, context.config.replicas)
+        if None in replicas:
+            return None  # we ought to hold it: the root decides what to say
+        usable = [p for p in replicas if p is not None and context.usable(p.id)]
+        if not usable:
+            return None
+        nearest = min(usable, key=lambda peer: placement.distance_s(context, peer))
+        return Forward(payload, nearest.handle)
+
+    def deliver(
+        self, key: Position, payload: bytes, source: Handle, trail: Sequence[Hop], now: float
+    ) -> None:
+        """We are the root: answer with the item or with who should hold it."""
+        message = self._parse(payload)
+        peer = self._context.peers.of(source)
+        if isinstance(message, Find):
+            self.on_find(message, peer, now)
+        elif isinstance(message, HaveQuery):
+            self._send_replicas(message.nonce, key, peer, now)
+
+    def update(self, handle: Handle, joined: bool, now: float) -> None:
+        """Puts under way may have other replicas now."""
+        self._putter.reconsider(now)
+
+    def _parse(self, payload: bytes) -> Find | HaveQuery | None:
+        try:
+            message = decode(payload)
+        except RemoteProtocolError:
+            message = None
+        if isinstance(message, Find | HaveQuery):
+            return message
+        self._context.stats.count("blob_messages_malformed")
+        return None
+
+    # -- messages --
+
+    def on_answer(
+        self, message: Found | Replicas | Stored | HaveReply, peer: Peer, now: float
+    ) -> None:
+        """An answer to what we asked this peer, or routed and it answered."""
+        if self._requests.answered(message, peer, now):
+            return
+        if isinstance(message, Found | Replicas) and self._lookup.answered(message, peer, now):
+            self._context.prove(peer, now)
+            return
+        self._context.stats.count("answers_unexpected")
+
+    def on_find(self, message: Find, peer: Peer, now: float) -> None:
+        """Answer with the item if we have it, whole if it is small, else with who should."""
+        nonce, name = message
+        if self._storage.cached(name) is None and not self._storage.holds(name):
+            names = self._storage.records_at(name)
+            if names:
+                self._send_records(message, names, peer, now)
+            else:
+                self._send_replicas(nonce, position_of(name), peer, now)
+            return
+
+        def read(data: bytes | memoryview | None, size: int, now: float) -> None:
+            whole = data is not None and size <= self._inline_max
+            if data is None or (whole and not verify(name, data)):
+                if data is not None:
+                    self._storage.forget(name, now)
+                self._send_replicas(nonce, position_of(name), peer, now)
+                return
+            self._reply(Found(nonce, size, bytes(data) if whole else b"", ()), peer, now)
+
+        self._storage.read(name, 0, self._inline_max, read, now)
+
+    def on_store(self, message: Store, peer: Peer, now: float) -> None:
+        """Keep an item that we are offered: its bytes are here, or with who offers it."""
+        nonce, name, size, data = message
+        if self._storage.holds(name):
+            if size <= self._inline_max:
+                self._stored(peer, nonce, StoreStatus.OK, now)
+            else:
+                self._check_own(message, peer, now)
+        elif data or not size:
+            if len(data) != size or not verify(name, data):
+                self._context.stats.count("stores_corrupt")
+                self._stored(peer, nonce, StoreStatus.CORRUPT, now)
+                return
+            self._storage.write(
+                name,
+                data,
+                lambda status, now: self._stored(peer, nonce, _STATUS[status], now),
+                now,
+            )
+        else:
+            self._pull_offered(message, peer, now)
+
+    def _check_own(self, message: Store, peer: Peer, now: float) -> None:
+        """Who offers what we hold may have got a bad copy from us: read it before saying so."""
+
+        def read(data: bytes | memoryview | None, size: int, now: float) -> None:
+            if data is not None and verify(message.name, data):
+                self._stored(peer, message.nonce, StoreStatus.OK, now)
+                return
+            self._storage.forget(message.name, now)
+            self._pull_offered(message, peer, now)
+
+        self._storage.read(message.name, 0, -1, read, now)
+
+    def _pull_offered(self, message: Store, peer: Peer, now: float) -> None:
+        nonce, name, size, _ = message
+        offers = self._storing.get(name)
+        if offers is not None:
+            if (peer, nonce) in offers:
+                return
+            if len(offers) < OFFERS_JOINED_MAX:
+                offers.append((peer, nonce))
+            return
+        if len(self._storing) >= STORES_MAX:
+            self._context.stats.count("stores_refused")
+            self._stored(peer, nonce, StoreStatus.BUSY, now)
+            return
+        self._storing[name] = [(peer, nonce)]
+
+        def pulled(result: PullResult, now: float) -> None:
+            if isinstance(result, Pulled):
+                self._storage.write(name, result.value, written, now)
+            elif result.corrupt:
+                self._context.stats.count("stores_corrupt")
+                answer(StoreStatus.CORRUPT, now)
+            else:
+                answer(StoreStatus.FAILED, now)
+
+        def written(status: WriteStatus, now: float) -> None:
+            answer(_STATUS[status], now)
+
+        def answer(status: StoreStatus, now: float) -> None:
+            for offerer, offer_nonce in self._storing.pop(name):
+                self._stored(offerer, offer_nonce, status, now)
+
+        wait_s = self._context.config.put_timeout_s
+        self._pull(name, size, (peer,), pulled, now, deadline_s=wait_s)
+
+    # -- answers --
+
+    def _has(self, name: Name) -> bool:
+        storage = self._storage
+        return (
+            storage.holds(name)
+            or storage.cached(name) is not None
+            or bool(storage.records_at(name))
+        )
+
+    def _stored(self, peer: Peer, nonce: int, status: StoreStatus, now: float) -> None:
+        self._context.send(Stored(nonce, status), peer, now)
+
+    def _send_records(self, message: Find, names: Sequence[Name], peer: Peer, now: float) -> None:
+        """Send the index entries of a key; of too many a sample, so that none stays unseen."""
+        nonce, key = message
+        if len(names) > RECORDS_MAX:
+            names = self._context.rng.sample(names, RECORDS_MAX)
+
+        def read(records: tuple[bytes, ...], now: float) -> None:
+            if records:
+                self._reply(Found(nonce, 0, b"", records), peer, now)
+            else:
+                self._send_replicas(nonce, position_of(key), peer, now)
+
+        read_records(self._storage, key, names, read, now)
+
+    def _send_replicas(self, nonce: int, key: Position, peer: Peer, now: float) -> None:
+        count = 2 * self._context.config.replicas
+        self._reply(Replicas(nonce, placement.handles(self._context, key, count)), peer, now)
+
+    def _reply(self, message: Found | Replicas, peer: Peer, now: float) -> None:
+        """Answer a question that may have been our own, routed to ourselves."""
+        if peer.id == self._context.identity.id:
+            self._lookup.answered(message, peer, now)
+        else:
+            self._context.send(message, peer, now)

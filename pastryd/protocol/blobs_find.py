@@ -1,0 +1,401 @@
+"""Finding an item for a client of this node: the getting half of the blob machine (DESIGN sec. 6).
+
+Owns the searches under way. Asks the nearest of the replica set first and the next one as soon as
+that is late, so that a hung replica costs one retransmission timeout; pulls what does not fit in
+an answer; verifies everything. "Not found" is said only when the 2k closest nodes all answered no
+while the leaf set stood still; otherwise it tries again until `get_timeout_s`, then says
+"unreachable". A bad copy is fetched elsewhere, and its holder is offered the good one: who is
+offered an item that it holds reads and verifies its own copy first (`Blobs.on_store`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from pastryd.config import OBJECT_BYTES_MAX
+from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.protocol import placement
+from pastryd.protocol.context import Context
+from pastryd.protocol.items import Value, is_record_of, verify
+from pastryd.protocol.lookup import Lookup
+from pastryd.protocol.pull_state import OnDone, Pulled, PullResult
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.storage import Storage
+from pastryd.state.deadlines import Timer
+from pastryd.state.peers import Peer
+from pastryd.wire.messages import Find, Found, Replicas, Store
+
+SEARCHES_MAX = 4096
+JOINED_MAX = 1024
+CANDIDATES_MAX = 32
+RETRY_S = 0.1
+RETRY_MAX_S = 1.0
+FIND_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """The verified bytes of an object."""
+
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The index entries of a large blob's key; any of them may lie about what is in the blob."""
+
+    records: tuple[bytes, ...]
+
+
+class Failure(Enum):
+    """Why there is neither."""
+
+    NOT_FOUND = "not found"
+    UNREACHABLE = "unreachable"
+    CORRUPT = "corrupt"
+    BUSY = "busy"
+
+
+FindResult = Object | Entries | Failure
+ThenFound = Callable[[FindResult, float], None]
+
+
+class PullItem(Protocol):
+    """`Transfer.pull`."""
+
+    def __call__(
+        self,
+        name: Name,
+        size: int | None,
+        holders: Sequence[Peer],
+        on_done: OnDone,
+        now: float,
+        *,
+        background: bool = False,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Fetch an item from those who may have it, nearest first."""
+
+
+class _Search:
+    __slots__ = (
+        "asking",
+        "bad",
+        "candidates",
+        "deadline",
+        "denied",
+        "ended",
+        "hedge",
+        "name",
+        "next",
+        "position",
+        "pulling",
+        "retry_s",
+        "unsure",
+        "version",
+        "waiters",
+    )
+
+    def __init__(self, name: Name, then: ThenFound, deadline: float) -> None:
+        self.name = name
+        self.position: Position = position_of(name)
+        self.waiters: list[ThenFound] = [then]
+        self.deadline = deadline
+        self.candidates: list[Peer] = []
+        self.next = 0
+        self.asking: dict[NodeId, int] = {}
+        self.denied: dict[NodeId, None] = {}
+        self.bad: dict[NodeId, Peer] = {}
+        self.pulling = False
+        self.unsure = False
+        """Somebody who ought to know did not answer: no "not found" in this round."""
+        self.version = 0
+        self.retry_s = RETRY_S
+        self.hedge: Timer | None = None
+        self.ended = False
+
+
+class Finder:
+    """The searches of one node."""
+
+    __slots__ = ("_context", "_lookup", "_pull", "_requests", "_searches", "_storage")
+
+    def __init__(
+        self,
+        context: Context,
+        requests: Requests,
+        storage: Storage,
+        lookup: Lookup,
+        pull: PullItem,
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._storage = storage
+        self._lookup = lookup
+        self._pull = pull
+        self._searches: dict[Name, _Search] = {}
+
+    def __len__(self) -> int:
+        return len(self._searches)
+
+    def find(self, name: Name, then: ThenFound, now: float) -> None:
+        """Get an item or the index entries at its key; `then` may be called before this returns."""
+        storage = self._storage
+        value = storage.cached(name)
+        if value is not None:
+            then(Object(value), now)
+        elif storage.holds(name):
+            self._read_own(name, then, now)
+        elif names := storage.records_at(name):
+            self._read_records(name, names, then, now)
+        else:
+            self._search(name, then, now)
+
+    # -- what is here --
+
+    def _read_own(self, name: Name, then: ThenFound, now: float) -> None:
+        def read(data: bytes | memoryview | None, size: int, now: float) -> None:
+            if data is not None and verify(name, data):
+                value = bytes(data)
+                self._storage.keep(name, value)
+                then(Object(value), now)
+                return
+            if data is not None:
+                self._storage.forget(name, now)
+            self._search(name, then, now)
+
+        self._storage.read(name, 0, -1, read, now)
+
+    def _read_records(self, key: Name, names: Sequence[Name], then: ThenFound, now: float) -> None:
+        def read(records: tuple[bytes, ...], now: float) -> None:
+            if records:
+                then(Entries(records), now)
+            else:
+                self._search(key, then, now)
+
+        read_records(self._storage, key, names, read, now)
+
+    # -- what is elsewhere --
+
+    def _search(self, name: Name, then: ThenFound, now: float) -> None:
+        search = self._searches.get(name)
+        if search is not None:
+            if len(search.waiters) >= JOINED_MAX:
+                self._context.stats.count("searches_refused")
+                then(Failure.BUSY, now)
+            else:
+                search.waiters.append(then)
+            return
+        if len(self._searches) >= SEARCHES_MAX:
+            self._context.stats.count("searches_refused")
+            then(Failure.BUSY, now)
+            return
+        search = _Search(name, then, now + self._context.config.get_timeout_s)
+        self._searches[name] = search
+        self._begin(search, now)
+
+    def _begin(self, search: _Search, now: float) -> None:
+        """Begin a round: find out whom to ask."""
+        if search.ended:
+            return
+        context = self._context
+        search.candidates = []
+        search.next = 0
+        search.denied.clear()
+        search.unsure = False
+        search.version = context.leaf_set.version
+        if placement.knows(context, search.position):
+            replicas = context.config.replicas
+            peers = placement.closest(context, search.position, 2 * replicas)
+            self._add_candidates(search, peers[:replicas])
+            self._add_candidates(search, peers[replicas:])
+            self._advance(search, now)
+            return
+
+        def routed(answer: Found | Replicas | None, peer: Peer | None, now: float) -> None:
+            if search.ended:
+                return
+            if isinstance(answer, Found) and peer is not None:
+                self._on_found(search, peer, answer, now)
+                return
+            if isinstance(answer, Replicas) and answer.holders:
+                peers = self._lookup.peers_of(answer)
+                self._add_candidates(search, peers[: context.config.replicas])
+                self._add_candidates(search, peers[context.config.replicas :])
+            else:
+                search.unsure = True
+            self._advance(search, now)
+
+        self._lookup.ask(search.position, Find(context.nonce(), search.name), routed, now)
+
+    def _add_candidates(self, search: _Search, peers: Sequence[Peer | None]) -> None:
+        """Append nodes to be asked, the nearest first, the doubtful last."""
+        context = self._context
+        known = {peer.id for peer in search.candidates}
+        new = [peer for peer in peers if peer is not None and peer.id not in known]
+        new.sort(
+            key=lambda peer: (
+                not context.usable(peer.id),
+                placement.distance_s(context, peer),
+            )
+        )
+        room = CANDIDATES_MAX - len(search.candidates)
+        search.candidates += new[:room]
+
+    def _advance(self, search: _Search, now: float) -> None:
+        """Ask the next candidate; with none left, and nobody asked, conclude."""
+        if search.ended:
+            return
+        if search.hedge is not None:
+            search.hedge.cancel()
+            search.hedge = None
+        while search.next < len(search.candidates):
+            peer = search.candidates[search.next]
+            search.next += 1
+            if peer.id in search.bad or peer.id in search.asking or peer.id in search.denied:
+                continue
+            self._ask(search, peer, now)
+            if not search.pulling:
+                search.hedge = self._context.deadlines.arm(now + peer.rtt.rto, self._hedge, search)
+            return
+        if not search.asking and not search.pulling:
+            self._conclude(search, now)
+
+    def _hedge(self, search: _Search, now: float) -> None:
+        search.hedge = None
+        if not search.ended and not search.pulling and search.next < len(search.candidates):
+            self._context.stats.count("finds_hedged")
+            self._advance(search, now)
+
+    def _ask(self, search: _Search, peer: Peer, now: float) -> None:
+        def answered(answer: Found | Replicas | None, now: float) -> None:
+            search.asking.pop(peer.id, None)
+            if search.ended:
+                return
+            if isinstance(answer, Found):
+                self._on_found(search, peer, answer, now)
+                return
+            if answer is None:
+                search.unsure = True
+            else:
+                search.denied[peer.id] = None
+            if not search.pulling:
+                self._advance(search, now)
+
+        message = Find(self._context.nonce(), search.name)
+        search.asking[peer.id] = message.nonce
+        self._requests.ask(peer, message, answered, now, attempts=FIND_ATTEMPTS)
+
+    def _on_found(self, search: _Search, peer: Peer, found: Found, now: float) -> None:
+        name = search.name
+        if found.records:
+            records = tuple([r for r in found.records if is_record_of(name, r)])
+            if records:
+                self._end(search, Entries(records), now)
+                return
+        elif len(found.data) == found.size:
+            if verify(name, found.data):
+                self._storage.keep(name, found.data)
+                self._end(search, Object(found.data), now)
+                return
+        elif not found.data and 0 < found.size <= OBJECT_BYTES_MAX:
+            if not search.pulling:
+                self._pull_from(search, peer, found.size, now)
+            return
+        self._note_bad(search, (peer,))
+        self._advance(search, now)
+
+    def _pull_from(self, search: _Search, peer: Peer, size: int, now: float) -> None:
+        """Pull from who has it; the others of the replica set stand by."""
+        search.pulling = True
+        if search.hedge is not None:
+            search.hedge.cancel()
+            search.hedge = None
+        replicas = search.candidates[: self._context.config.replicas]
+        holders = [peer]
+        for other in replicas:
+            if (
+                other.id != peer.id
+                and other.id not in search.denied
+                and other.id not in search.bad
+                and self._context.usable(other.id)
+            ):
+                holders.append(other)
+
+        def pulled(result: PullResult, now: float) -> None:
+            search.pulling = False
+            if search.ended:
+                return
+            self._note_bad(search, result.corrupt)
+            if isinstance(result, Pulled):
+                self._storage.keep(search.name, result.value)
+                self._end(search, Object(result.value), now)
+                return
+            search.unsure = True
+            for holder in holders:
+                search.denied[holder.id] = None
+            self._advance(search, now)
+
+        wait_s = max(search.deadline - now, RETRY_S)
+        self._pull(search.name, size, holders, pulled, now, deadline_s=wait_s)
+
+    def _note_bad(self, search: _Search, peers: Sequence[Peer]) -> None:
+        for peer in peers:
+            self._context.stats.count("bad_copies_received")
+            search.bad[peer.id] = peer
+
+    def _conclude(self, search: _Search, now: float) -> None:
+        """All were asked, and nobody gave it."""
+        certain = (
+            search.candidates or self._context.leaf_set.spans_ring
+        ) and search.version == self._context.leaf_set.version
+        if certain and not search.unsure:
+            self._end(search, Failure.CORRUPT if search.bad else Failure.NOT_FOUND, now)
+        elif now + search.retry_s >= search.deadline:
+            self._end(search, Failure.CORRUPT if search.bad else Failure.UNREACHABLE, now)
+        else:
+            self._context.deadlines.arm(now + search.retry_s, self._begin, search)
+            search.retry_s = min(2 * search.retry_s, RETRY_MAX_S)
+
+    def _end(self, search: _Search, result: FindResult, now: float) -> None:
+        search.ended = True
+        self._searches.pop(search.name, None)
+        if search.hedge is not None:
+            search.hedge.cancel()
+        for nonce in search.asking.values():
+            self._requests.cancel(nonce)
+        if search.bad and isinstance(result, Object):
+            self._offer_good(search, len(result.value), now)
+        for then in search.waiters:
+            then(result, now)
+
+    def _offer_good(self, search: _Search, size: int, now: float) -> None:
+        """Report bad copies by offering the good one, which is in our cache for a while."""
+        for peer in search.bad.values():
+            self._context.log("bad_copy_reported", peer=f"{peer.id:032x}", name=search.name.hex())
+            message = Store(self._context.nonce(), search.name, size, b"")
+            self._requests.ask(peer, message, lambda answer, now: None, now, attempts=2)
+
+
+def read_records(
+    storage: Storage,
+    key: Name,
+    names: Sequence[Name],
+    then: Callable[[tuple[bytes, ...], float], None],
+    now: float,
+) -> None:
+    """Read the index entries called `names`; those that are entries of `key` are handed on."""
+    records: list[bytes] = []
+    left = len(names)
+
+    def read(data: bytes | memoryview | None, size: int, now: float) -> None:
+        nonlocal left
+        left -= 1
+        if data is not None and is_record_of(key, data):
+            records.append(bytes(data))
+        if not left:
+            then(tuple(records), now)
+
+    for name in names:
+        storage.read(name, 0, -1, read, now)

@@ -1,0 +1,370 @@
+"""Keeping an item on its k replicas: the putting half of the blob machine (DESIGN sec. 6).
+
+Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
+suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
+too hasty. A put ends when k nodes, or all there are, have the item durably, or at `put_timeout_s`
+with how many have. Data that is still with the client is fetched only once a replica lacks it, so
+that a repeated put costs a question. Equal puts at one time are one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.protocol.blobs_find import PullItem
+from pastryd.protocol.context import Context
+from pastryd.protocol.items import Value, verify
+from pastryd.protocol.lookup import Lookup
+from pastryd.protocol.outbox import WriteStatus
+from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.storage import Storage
+from pastryd.state.deadlines import Timer
+from pastryd.state.peers import Peer
+from pastryd.wire.messages import HaveQuery, HaveReply, Store, Stored
+from pastryd.wire.verbs import AnswerStatus, StoreStatus
+
+STORE_OVERHEAD_BYTES = 56
+"""Of a `Store` or a `Request` around the data that it carries."""
+PUTS_MAX = 4096
+JOINED_MAX = 1024
+PATIENCE_S = 0.25
+"""How long a replica may be busy (its disk, above all) before we wonder whether it lives."""
+PATIENCE_MAX_S = 2.0
+RETRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """How a put ended, and how many nodes have the item durably."""
+
+    status: AnswerStatus
+    copies: int
+
+
+ThenPut = Callable[[PutResult, float], None]
+
+
+class _Put:
+    __slots__ = (
+        "asking",
+        "candidates",
+        "deadline",
+        "durable",
+        "ended",
+        "failed",
+        "fetching",
+        "full",
+        "local",
+        "name",
+        "patience_s",
+        "pinned",
+        "position",
+        "queried",
+        "resolving",
+        "retry",
+        "size",
+        "source",
+        "value",
+        "waiters",
+    )
+
+    def __init__(self, name: Name, size: int, source: Peer | None, then: ThenPut) -> None:
+        self.name = name
+        self.position: Position = position_of(name)
+        self.size = size
+        self.source = source
+        self.value: Value | None = None
+        self.local = False
+        """Replicas can pull it from us."""
+        self.pinned = False
+        self.fetching = False
+        self.resolving = False
+        self.waiters: list[ThenPut] = [then]
+        self.candidates: Sequence[Peer | None] = ()
+        self.asking: dict[NodeId, None] = {}
+        self.durable: dict[NodeId, None] = {}
+        self.failed: dict[NodeId, None] = {}
+        self.full: dict[NodeId, None] = {}
+        self.queried: dict[NodeId, None] = {}
+        """Said that they lack it, or were silent: a `Store` comes next."""
+        self.patience_s: dict[NodeId, float] = {}
+        self.deadline: Timer
+        self.retry: Timer | None = None
+        self.ended = False
+
+
+class Putter:
+    """The puts of one node."""
+
+    __slots__ = ("_context", "_inline_max", "_lookup", "_pull", "_puts", "_requests", "_storage")
+
+    def __init__(
+        self,
+        context: Context,
+        requests: Requests,
+        storage: Storage,
+        lookup: Lookup,
+        pull: PullItem,
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._storage = storage
+        self._lookup = lookup
+        self._pull = pull
+        self._puts: dict[Name, _Put] = {}
+        self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
+
+    def __len__(self) -> int:
+        return len(self._puts)
+
+    def put(
+        self,
+        name: Name,
+        size: int,
+        value: Value | None,
+        source: Peer | None,
+        then: ThenPut,
+        now: float,
+    ) -> None:
+        """Keep an item: its value, or whom to fetch it from. `then` may be called at once."""
+        if value is not None and not verify(name, value):
+            self._context.stats.count("puts_corrupt")
+            then(PutResult(AnswerStatus.CORRUPT, 0), now)
+            return
+        put = self._puts.get(name)
+        if put is not None:
+            if len(put.waiters) >= JOINED_MAX:
+                self._context.stats.count("puts_refused")
+                then(PutResult(AnswerStatus.BUSY, 0), now)
+                return
+            put.waiters.append(then)
+            put.source = source or put.source
+            return
+        if len(self._puts) >= PUTS_MAX:
+            self._context.stats.count("puts_refused")
+            then(PutResult(AnswerStatus.BUSY, 0), now)
+            return
+        put = self._puts[name] = _Put(name, size, source, then)
+        put.deadline = self._context.deadlines.arm(
+            now + self._context.config.put_timeout_s, self._handle_deadline, put
+        )
+        if value is None:
+            value = self._storage.cached(name)
+        if value is not None:
+            self._take_value(put, value)
+        elif self._storage.holds(name):
+            put.local = True
+        self._resolve(put, now)
+
+    def reconsider(self, now: float) -> None:
+        """The leaf set changed: replicas may have."""
+        for put in list(self._puts.values()):
+            if not put.ended:
+                self._resolve(put, now)
+
+    def _take_value(self, put: _Put, value: Value) -> None:
+        put.value = value
+        put.size = len(value)
+        put.local = True
+        if put.size > self._inline_max:
+            put.pinned = True
+            self._storage.pin(put.name, value)
+
+    # -- who keeps it --
+
+    def _resolve(self, put: _Put, now: float) -> None:
+        if put.resolving:
+            return
+        put.resolving = True
+
+        def resolved(peers: Sequence[Peer | None] | None, now: float) -> None:
+            put.resolving = False
+            if put.ended:
+                return
+            if peers is not None:
+                put.candidates = peers
+            self._offer(put, now)
+
+        self._lookup.resolve(put.position, resolved, now)
+
+    def _offer(self, put: _Put, now: float) -> None:
+        """See to it that the k closest of those who work have it or are asked; end if they have."""
+        own_id = self._context.identity.id
+        if self._storage.holds(put.name):
+            put.durable[own_id] = None
+        wanted = min(self._context.config.replicas, len(put.candidates))
+        chosen = 0
+        kept = 0
+        refused = 0
+        to_ask: list[Peer | None] = []
+        for peer in put.candidates:
+            if chosen == wanted:
+                break
+            peer_id = own_id if peer is None else peer.id
+            if peer_id in put.durable:
+                kept += 1
+            elif peer_id in put.full:
+                refused += 1
+                continue
+            elif peer_id in put.failed or not self._context.usable(peer_id):
+                continue
+            elif peer_id not in put.asking:
+                to_ask.append(peer)
+            chosen += 1
+        if wanted and kept == wanted:
+            self._end(put, AnswerStatus.OK, now)
+            return
+        for peer in to_ask:
+            if put.ended:
+                return
+            self._ask(put, peer, now)
+        if put.ended or put.asking or put.fetching or put.resolving:
+            return
+        if put.candidates and refused + len(put.durable) >= len(put.candidates):
+            status = AnswerStatus.UNDER_REPLICATED if put.durable else AnswerStatus.FULL
+            self._end(put, status, now)
+        elif put.retry is None or not put.retry.pending:
+            put.retry = self._context.deadlines.arm(now + RETRY_S, self._handle_retry, put)
+
+    def _handle_retry(self, put: _Put, now: float) -> None:
+        if put.ended:
+            return
+        self._context.stats.count("puts_retried")
+        put.failed.clear()
+        put.patience_s.clear()
+        self._resolve(put, now)
+
+    def _ask(self, put: _Put, peer: Peer | None, now: float) -> None:
+        if peer is None:
+            self._keep_here(put, now)
+        elif peer.id in put.asking:
+            return  # a refusal at once, such as our own disk's, has led here before
+        elif not put.local and peer.id not in put.queried:
+            self._query(put, peer, now)
+        elif not put.local:
+            self._fetch(put, now)
+        else:
+            self._store(put, peer, now)
+
+    # -- the copy here --
+
+    def _keep_here(self, put: _Put, now: float) -> None:
+        own_id = self._context.identity.id
+        if own_id in put.asking:
+            return
+        if put.value is None:
+            self._fetch(put, now)
+        else:
+            put.asking[own_id] = None
+
+            def written(status: WriteStatus, now: float) -> None:
+                put.asking.pop(own_id, None)
+                if status is WriteStatus.OK:
+                    put.durable[own_id] = None
+                elif status is WriteStatus.FULL:
+                    put.full[own_id] = None
+                else:
+                    put.failed[own_id] = None
+                if not put.ended:
+                    self._offer(put, now)
+
+            self._storage.write(put.name, put.value, written, now)
+
+    # -- copies elsewhere --
+
+    def _query(self, put: _Put, peer: Peer, now: float) -> None:
+        """Ask whether it is there already, before the client has to send it."""
+        put.asking[peer.id] = None
+
+        def answered(answer: HaveReply | None, now: float) -> None:
+            put.asking.pop(peer.id, None)
+            if put.ended:
+                return
+            if answer is None:
+                put.failed[peer.id] = None
+            elif answer.bitmap & 1:
+                put.durable[peer.id] = None
+            else:
+                put.queried[peer.id] = None
+            self._offer(put, now)
+
+        message = HaveQuery(self._context.nonce(), False, (put.name,))
+        self._requests.ask(peer, message, answered, now, attempts=2)
+
+    def _fetch(self, put: _Put, now: float) -> None:
+        """Pull the data from the client."""
+        if put.fetching:
+            return
+        if put.source is None:
+            self._end(put, AnswerStatus.UNREACHABLE, now)
+            return
+        put.fetching = True
+
+        def pulled(result: PullResult, now: float) -> None:
+            put.fetching = False
+            if put.ended:
+                return
+            if isinstance(result, Pulled):
+                self._take_value(put, result.value)
+                self._offer(put, now)
+            else:
+                self._context.stats.count("puts_not_fetched")
+                corrupt = AnswerStatus.CORRUPT if result.corrupt else AnswerStatus.UNREACHABLE
+                self._end(put, corrupt, now)
+
+        self._pull(put.name, put.size, (put.source,), pulled, now)
+
+    def _store(self, put: _Put, peer: Peer, now: float) -> None:
+        """Offer it. A replica that is at work but slow is asked again, a silent one replaced."""
+        put.asking[peer.id] = None
+        data = b""
+        if put.value is not None and put.size <= self._inline_max:
+            data = put.value if isinstance(put.value, bytes) else bytes(put.value)
+        patience_s = put.patience_s.get(peer.id, max(PATIENCE_S, 2 * peer.rtt.rto))
+        put.patience_s[peer.id] = min(2 * patience_s, PATIENCE_MAX_S)
+        asked_at = now
+
+        def answered(answer: Stored | None, now: float) -> None:
+            put.asking.pop(peer.id, None)
+            if answer is None:
+                if peer.last_heard <= asked_at:
+                    put.failed[peer.id] = None
+                    self._context.stats.count("stores_unanswered")
+            elif answer.status == StoreStatus.OK:
+                put.durable[peer.id] = None
+            elif answer.status == StoreStatus.FULL:
+                put.full[peer.id] = None
+            else:
+                put.failed[peer.id] = None
+                self._context.stats.count("stores_failed")
+            if not put.ended:
+                self._offer(put, now)
+
+        message = Store(self._context.nonce(), put.name, put.size, data)
+        self._requests.ask(
+            peer, message, answered, now, attempts=1, timeout_s=patience_s, measure=False
+        )
+
+    # -- the end --
+
+    def _handle_deadline(self, put: _Put, now: float) -> None:
+        if put.ended:
+            return
+        if put.durable:
+            status = AnswerStatus.UNDER_REPLICATED
+        else:
+            status = AnswerStatus.FULL if put.full else AnswerStatus.UNREACHABLE
+        self._end(put, status, now)
+
+    def _end(self, put: _Put, status: AnswerStatus, now: float) -> None:
+        put.ended = True
+        del self._puts[put.name]
+        put.deadline.cancel()
+        if put.retry is not None:
+            put.retry.cancel()
+        if put.pinned:
+            self._storage.unpin(put.name)
+        result = PutResult(status, len(put.durable))
+        for then in put.waiters:
+            then(result, now)

@@ -1,0 +1,300 @@
+"""Keeping k copies of every item on its k closest live nodes: what we lack comes here (DESIGN 6).
+
+Owns when to compare with whom (after a change of the leaf set about every second until all is
+equal, else every `reconcile_s`) and the queue of what is missing: bounded, nearest first, pulled in
+the background under a token bucket, spread over the holders. What is not ours any more is
+`handover.py`'s. How two stores are compared is `reconcile.py`'s business.
+"""
+
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import Protocol
+
+from pastryd.ids import Name, NodeId, position_of, ring_distance
+from pastryd.protocol.context import Context
+from pastryd.protocol.outbox import WriteStatus
+from pastryd.protocol.pull_state import OnDone as OnPulled
+from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.requests import Requests
+from pastryd.protocol.storage import Storage
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Handle
+from pastryd.state.leaf_set import Arc
+from pastryd.state.peers import Peer
+from pastryd.wire.messages import HaveQuery, HaveReply, Store
+
+QUEUE_MAX = 32_768
+HOLDERS_MAX = 8
+SOON_S = 0.2
+AGAIN_S = 1.0
+PULL_DEADLINE_S = 10.0
+BURST_S = 0.25
+BURST_BYTES_MIN = 2 << 20
+ITEM_COST_BYTES = 2048
+"""What a pull costs besides its bytes: it bounds how many small items move in a second."""
+
+
+class Compare(Protocol):
+    """`Reconcile.compare`."""
+
+    def __call__(
+        self,
+        peer: Peer,
+        arcs: Sequence[Arc],
+        on_done: Callable[[bool | None, float], None],
+        now: float,
+    ) -> bool:
+        """Compare arcs with a peer; False: already at it."""
+
+
+class PullItem(Protocol):
+    """`Transfer.pull`."""
+
+    def __call__(
+        self,
+        name: Name,
+        size: int | None,
+        holders: Sequence[Peer],
+        on_done: OnPulled,
+        now: float,
+        *,
+        background: bool = False,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Fetch an item."""
+
+
+class Replication:
+    """What one node lacks, and how it comes by it."""
+
+    __slots__ = (
+        "_compare",
+        "_context",
+        "_heap",
+        "_is_active",
+        "_pull",
+        "_pulling",
+        "_queue",
+        "_refilled_at",
+        "_requests",
+        "_storage",
+        "_tokens",
+        "_unequal",
+        "_wake",
+        "_wheel",
+        "leaving",
+    )
+
+    def __init__(
+        self,
+        context: Context,
+        requests: Requests,
+        storage: Storage,
+        compare: Compare,
+        pull: PullItem,
+        is_active: Callable[[], bool],
+    ) -> None:
+        self._context = context
+        self._requests = requests
+        self._storage = storage
+        self._compare = compare
+        self._pull = pull
+        self._is_active = is_active
+        self._queue: dict[Name, list[Peer]] = {}
+        self._heap: list[tuple[int, Name]] = []
+        self._pulling: dict[Name, None] = {}
+        self._unequal: dict[NodeId, None] = {}
+        """Partners with whom we have not been equal since something changed."""
+        self._tokens = float(BURST_BYTES_MIN)
+        self._refilled_at = 0.0
+        self._wake: Timer | None = None
+        self._wheel: Timer | None = None
+        self.leaving = False
+        """We hand everything over and go: nobody may count on our copies any more."""
+
+    # -- when to compare, and with whom --
+
+    def start(self, now: float) -> None:
+        """Begin the periodic rounds."""
+        self._refilled_at = now
+        self._arm_round(now, SOON_S)
+
+    def update(self, handle: Handle, joined: bool, now: float) -> None:
+        """The leaf set changed: so did the ranges that we share, with everybody."""
+        if self._wheel is None:
+            return
+        self._unequal = {peer.id: None for peer in self._partners()}
+        self._arm_round(now, SOON_S)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is missing, as far as we know, and no neighbour is known to differ."""
+        return not self._unequal and not self._queue and not self._pulling
+
+    @property
+    def missing(self) -> int:
+        """How many items we know that we lack."""
+        return len(self._queue) + len(self._pulling)
+
+    def _partners(self) -> list[Peer]:
+        """Return the nodes within k places on either side: nobody else shares a range with us."""
+        leaf_set = self._context.leaf_set
+        replicas = self._context.config.replicas
+        near = {h.id: h for h in (*leaf_set.right[:replicas], *leaf_set.left[:replicas])}
+        return [self._context.peers.of(handle) for handle in near.values()]
+
+    def _arm_round(self, now: float, wait_s: float) -> None:
+        """Have a round after about `wait_s`, but not later than one that is armed."""
+        when = now + wait_s * (0.5 + self._context.rng.random())
+        if self._wheel is not None and self._wheel.pending:
+            if self._wheel.when <= when:
+                return
+            self._wheel.cancel()
+        self._wheel = self._context.deadlines.arm(when, self._round)
+
+    def _round(self, now: float) -> None:
+        """Compare with all partners, or with those that differed; not while pulls are under way."""
+        context = self._context
+        config = context.config
+        if self.leaving:
+            return
+        if self._is_active() and not self._queue and not self._pulling:
+            for peer in self._partners():
+                differed = peer.id in self._unequal
+                # Of a pair one asks, the one with the smaller id; after a change both do.
+                if self._unequal and not differed:
+                    continue
+                if not differed and context.identity.id > peer.id:
+                    continue
+                if not context.usable(peer.id):
+                    continue
+                arcs = context.leaf_set.shared_ranges(peer.id, config.replicas)
+                if arcs:
+                    self._start_comparing(peer, arcs, now)
+                else:
+                    self._unequal.pop(peer.id, None)
+        partners = {peer.id for peer in self._partners()}
+        self._unequal = {i: None for i in self._unequal if i in partners}
+        self._arm_round(now, AGAIN_S if self._unequal or self.missing else config.reconcile_s)
+
+    def _start_comparing(self, peer: Peer, arcs: Sequence[Arc], now: float) -> None:
+        version = self._context.leaf_set.version
+
+        def compared(equal: bool | None, now: float) -> None:
+            if equal and version == self._context.leaf_set.version:
+                self._unequal.pop(peer.id, None)
+            elif equal is not None:
+                self._unequal[peer.id] = None
+                self._arm_round(now, AGAIN_S)
+
+        self._compare(peer, arcs, compared, now)
+
+    # -- what others ask and tell --
+
+    def on_have_query(self, message: HaveQuery, peer: Peer, now: float) -> None:
+        """Tell what we hold durably. Who hands over expects us to fetch the rest."""
+        storage = self._storage
+        bitmap = 0
+        if not self.leaving:
+            for i, name in enumerate(message.names):
+                if storage.holds(name):
+                    bitmap |= 1 << i
+        self._context.send(HaveReply(message.nonce, bitmap), peer, now)
+        if message.expect and not self.leaving:
+            self.note_missing([n for n in message.names if not storage.holds(n)], peer, now)
+
+    def note_missing(self, names: Sequence[Name], peer: Peer, now: float) -> None:
+        """Queue what a peer has and we lack, if it is ours (or nearly, while the ring changes)."""
+        context = self._context
+        for name in names:
+            holders = self._queue.get(name)
+            if holders is not None:
+                if peer not in holders and len(holders) < HOLDERS_MAX:
+                    holders.append(peer)
+                continue
+            if name in self._pulling or self.leaving or not self._is_nearly_ours(name):
+                continue
+            if not self._storage.has_room_at(name):
+                continue
+            if len(self._queue) >= QUEUE_MAX:
+                context.stats.count("missing_not_queued")
+                continue
+            self._queue[name] = [peer]
+            heappush(self._heap, (ring_distance(context.identity.id, position_of(name)), name))
+        self._pump(now)
+
+    def _is_nearly_ours(self, name: Name) -> bool:
+        near = 2 * self._context.config.replicas
+        return None in self._context.leaf_set.replica_set(position_of(name), near)
+
+    # -- pulls --
+
+    def _refill(self, now: float) -> None:
+        rate = self._context.config.repair_bytes_per_s
+        burst = max(BURST_BYTES_MIN, rate * BURST_S)
+        self._tokens = min(burst, self._tokens + rate * (now - self._refilled_at))
+        self._refilled_at = now
+
+    def _pump(self, now: float) -> None:
+        """Pull the nearest missing items, as many at a time and as fast as the settings allow."""
+        config = self._context.config
+        if not self._queue or len(self._pulling) >= config.repair_pulls:
+            return
+        self._refill(now)
+        while self._queue and len(self._pulling) < config.repair_pulls:
+            if self._tokens <= 0:
+                if self._wake is None or not self._wake.pending:
+                    wait_s = (ITEM_COST_BYTES - self._tokens) / config.repair_bytes_per_s
+                    self._wake = self._context.deadlines.arm(now + wait_s, self._pump)
+                return
+            _, name = heappop(self._heap)
+            holders = self._queue.pop(name)
+            if self._storage.holds(name) or not self._is_nearly_ours(name):
+                continue
+            # Spread over the holders: each item begins at another one.
+            turn = name[-1] % len(holders)
+            self._pull_missing(name, holders[turn:] + holders[:turn], now)
+
+    def _pull_missing(self, name: Name, holders: list[Peer], now: float) -> None:
+        self._pulling[name] = None
+        self._tokens -= ITEM_COST_BYTES
+
+        def pulled(result: PullResult, now: float) -> None:
+            if not isinstance(result, Pulled):
+                self._context.stats.count("repair_pulls_failed")
+                ended(now)
+                return
+            self._refill(now)
+            self._tokens -= len(result.value)
+            size = len(result.value)
+
+            def written(status: WriteStatus, now: float) -> None:
+                if status is WriteStatus.OK:
+                    self._context.stats.count("items_repaired")
+                    self._report(name, size, result.corrupt, now)
+                ended(now)
+
+            self._storage.write(name, result.value, written, now)
+
+        def ended(now: float) -> None:
+            self._pulling.pop(name, None)
+            self._pump(now)
+            if not self._queue and not self._pulling:
+                self._arm_round(now, AGAIN_S)
+
+        self._pull(name, None, holders, pulled, now, background=True, deadline_s=PULL_DEADLINE_S)
+
+    def _report(self, name: Name, size: int, corrupt: Sequence[Peer], now: float) -> None:
+        """Offer the good copy to who gave us a bad one; see `Blobs.on_store`."""
+        for peer in corrupt:
+            self._context.stats.count("bad_copies_received")
+            message = Store(self._context.nonce(), name, size, b"")
+            self._requests.ask(
+                peer, message, lambda answer, now: None, now, attempts=2, measure=False
+            )
+
+    def check_invariants(self) -> None:
+        """Assert what always holds."""
+        assert len(self._queue) <= QUEUE_MAX
+        assert len(self._heap) == len(self._queue)
+        assert not self._queue.keys() & self._pulling.keys()
