@@ -47,7 +47,9 @@ def clock() -> float:
 class Core(Protocol):
     """What a driver drives: `PastryNode`, or the `ClientSession` of a client."""
 
-    outbox: Outbox
+    @property
+    def outbox(self) -> Outbox:
+        """What the core wants done; always the same object."""
 
     @property
     def identity(self) -> Handle:
@@ -125,6 +127,8 @@ class Driver:
         future: asyncio.Future[object] = self._loop.create_future()
         request_id = command(clock())
         self._futures[request_id] = future
+        # Whoever is cancelled does not wait for a completion that may never come.
+        future.add_done_callback(lambda _: self._futures.pop(request_id, None))
         self._run(_nothing)
         return future
 
@@ -290,7 +294,7 @@ class Driver:
         if self._unsent:
             self._loop.remove_writer(self._udp.fileno())
         self._udp.close()
-        for future in self._futures.values():
+        for future in list(self._futures.values()):
             if not future.done():
                 future.set_exception(UnreachableError("this node has stopped"))
                 future.exception()  # nobody may be left to look at it

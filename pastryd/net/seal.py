@@ -283,6 +283,7 @@ class SessionTable:
         """Open what is sealed under the network key.
 
         It proves membership, not who sent it: it must not touch the session of the key it names.
+        Our own Hello passes: it tells the core that one of its seeds is itself.
         """
         if datagram[0] != NETWORK:
             right_version = datagram[0] >> 4 == VERSION
@@ -290,8 +291,6 @@ class SessionTable:
                 "datagrams_unknown_kind" if right_version else "datagrams_wrong_version"
             )
         public_key = datagram[1:33]
-        if public_key == self._public_key:
-            return self._refuse("datagrams_reflected")
         incarnation, counter = _NUMBERS.unpack_from(datagram, 33)
         sender = datagram[1:41]
         greeting = self._greetings.get(sender)

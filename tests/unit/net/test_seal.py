@@ -96,11 +96,12 @@ def test_a_replayed_datagram_is_counted_and_dropped() -> None:
     assert b.stats.counters == {"datagrams_replayed": 1}
 
 
-def test_our_own_datagram_reflected_is_dropped() -> None:
+def test_our_own_datagram_reflected_is_dropped_but_our_own_hello_names_us() -> None:
     a, b = Side(1), Side(2)
     assert not a.opens(a.seal(b))
-    assert not a.opens(a.table.seal_hello(b"x"))
-    assert a.stats.counters == {"datagrams_reflected": 2}
+    assert a.stats.counters == {"datagrams_reflected": 1}
+    opened = a.table.open(a.table.seal_hello(b"x"), _HERE, 0.0)
+    assert opened and opened[1].id == a.handle.id
 
 
 def test_nothing_is_sealed_for_ourselves_or_for_a_key_of_low_order() -> None:

@@ -1,0 +1,203 @@
+"""A client's link to its access node: one socket, one session, reconnected when it falls silent.
+
+Turns `ClientSession`'s values into typed errors with a line that says what to do. Knows requests
+and items, not what blobs are made of.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from random import Random
+from typing import NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from pastryd.config import Config
+from pastryd.errors import (
+    ConfigError,
+    CorruptError,
+    LocalProtocolError,
+    NotFoundError,
+    PastryError,
+    UnderReplicatedError,
+    UnreachableError,
+)
+from pastryd.net.driver import Driver, clock
+from pastryd.net.resolve import parse_endpoint, resolve_all, show_endpoint
+from pastryd.net.seal import SessionTable
+from pastryd.net.udp import UdpSocket, endpoint_of
+from pastryd.protocol.client_session import ClientSession, Connected, Reply
+from pastryd.protocol.items import Value
+from pastryd.protocol.outbox import StoreRequest
+from pastryd.state.handle import Handle
+from pastryd.wire.verbs import AnswerStatus, Verb
+
+CONNECT_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 5.0
+BUSY_WAIT_S = 0.05
+BUSY_WAIT_MAX_S = 0.5
+ATTEMPTS = 2
+"""After a silence somebody else is asked, or the same node after a restart."""
+
+_LATER = (AnswerStatus.BUSY, AnswerStatus.NOT_READY)
+
+
+class RefusedError(PastryError):
+    """The network understood, and cannot now: full, busy, or not ready yet."""
+
+
+class _Quiet:
+    """Where a client's events go: a library prints nothing."""
+
+    def info(self, event: str, **fields: object) -> None:
+        logging.getLogger(__name__).debug("%s %s", event, fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        logging.getLogger(__name__).exception("%s %s", event, fields)
+
+
+class AccessLink:
+    """Requests to whichever of some nodes answers."""
+
+    def __init__(self, nodes: Sequence[str], network_key: bytes) -> None:
+        self._nodes = [parse_endpoint(node) for node in nodes]
+        if not self._nodes:
+            raise ConfigError("give at least one node as host:port")
+        self._network_key = network_key
+        self._connecting = asyncio.Lock()
+        self._access: Connected | None = None
+        self._driver: Driver | None = None
+        self._session: ClientSession
+
+    def open(self, config: Config) -> None:
+        """Make an ephemeral identity and a socket."""
+        private_key = X25519PrivateKey.generate()
+        handle = Handle(private_key.public_key().public_bytes_raw(), "", 0, 1)
+        rng = Random(int.from_bytes(os.urandom(32), "big"))
+        self._session = session = ClientSession(handle, config, rng)
+        sessions = SessionTable(
+            private_key, handle.incarnation, self._network_key, endpoint_of, session.stats, clock()
+        )
+        self._driver = Driver(
+            session,
+            UdpSocket(("::", 0), session.stats),
+            sessions,
+            _no_store,
+            _same_incarnation,
+            config.stall_s,
+            session.stats,
+            _Quiet(),
+        )
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._driver is not None:
+            self._driver.stop()
+
+    @property
+    def _open_driver(self) -> Driver:
+        if self._driver is None:
+            raise LocalProtocolError("use the client in `async with`")
+        return self._driver
+
+    async def connect(self) -> Connected:
+        """Return the access node, looking for one first if there is none."""
+        async with self._connecting:
+            if self._access is not None:
+                return self._access
+            driver, session = self._open_driver, self._session
+            shown = ", ".join(map(show_endpoint, self._nodes))
+            endpoints = await resolve_all(self._nodes)
+            if not endpoints:
+                raise UnreachableError(
+                    f"no address known for {shown}; check the name, or use an IP"
+                )
+            result = await driver.command(
+                lambda now: session.connect(endpoints, CONNECT_TIMEOUT_S, now)
+            )
+            if not isinstance(result, Connected):
+                raise UnreachableError(
+                    f"no answer from {shown}; is pastryd running there, and is the network key "
+                    "the same?"
+                )
+            self._access = result
+            return result
+
+    async def ask(
+        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
+    ) -> Reply:
+        """Ask until there is an answer. Raises `UnreachableError`."""
+        busy_until = clock() + BUSY_TIMEOUT_S
+        wait_s = BUSY_WAIT_S
+        while True:
+            reply = await self._ask_reachable(verb, name, number, value, timeout_s)
+            waitable = reply.status in _LATER and verb in (Verb.GET, Verb.PUT)
+            if not waitable or clock() > busy_until:
+                return reply
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, BUSY_WAIT_MAX_S)
+
+    async def _ask_reachable(
+        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
+    ) -> Reply:
+        for _ in range(ATTEMPTS):
+            access = await self.connect()
+            result = await self._ask_once(verb, name, number, value, timeout_s)
+            if isinstance(result, Reply):
+                return result
+            if self._access is access:
+                self._access = None
+        raise UnreachableError(
+            f"{show_endpoint(access.access.endpoint)} does not answer any more; "
+            "try again, or another node"
+        )
+
+    async def _ask_once(
+        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
+    ) -> object:
+        driver, session = self._open_driver, self._session
+        request_id = 0
+
+        def command(now: float) -> int:
+            nonlocal request_id
+            request_id = session.ask(verb, name, number, value, timeout_s, now)
+            return request_id
+
+        future = driver.command(command)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if not driver.stopped.done():
+                driver.call(lambda now: session.cancel(request_id, now))
+            raise
+
+
+def fail(reply: Reply, what: str) -> NoReturn:
+    """Raise what an answer's status means."""
+    status = reply.status
+    if status is AnswerStatus.NOT_FOUND:
+        raise NotFoundError(f"{what}: not found; all nodes that should have it were asked")
+    if status is AnswerStatus.UNREACHABLE:
+        raise UnreachableError(f"{what}: the nodes that have it cannot be reached now; try again")
+    if status is AnswerStatus.UNDER_REPLICATED:
+        raise UnderReplicatedError(
+            f"{what}: stored on {reply.number} node(s) only, fewer than wanted"
+        )
+    if status is AnswerStatus.CORRUPT:
+        raise CorruptError(f"{what}: no good copy was found")
+    if status is AnswerStatus.FULL:
+        raise RefusedError(f"{what}: the nodes that should hold it are full; add nodes or capacity")
+    if status is AnswerStatus.BUSY:
+        raise RefusedError(f"{what}: the access node is too busy; try again")
+    if status is AnswerStatus.NOT_READY:
+        raise RefusedError(f"{what}: the access node has not joined its ring yet; try again")
+    raise RefusedError(f"{what}: the access node refused the request; is it the same version?")
+
+
+def _no_store(request: StoreRequest) -> None:
+    raise AssertionError("a client asks no store")
+
+
+def _same_incarnation(incarnation: int) -> None:
+    raise AssertionError("a client has one incarnation")

@@ -1,0 +1,81 @@
+"""Cuts whatever a client puts into chunks of exactly 1 MiB, hashing as it goes.
+
+Reads and hashes run in threads: a slow disk or 1 MiB of SHA-256 must not hold up the datagrams of
+the chunks before. Knows nothing of keys' meaning or of the network.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import BinaryIO
+
+from pastryd.ids import Name
+from pastryd.protocol.items import CHUNK_BYTES
+
+Source = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes]
+"""Bytes, a binary file (read in a thread; for pipes prefer an iterator), or an async iterator."""
+
+Chunk = tuple[Name, bytes | memoryview]
+
+
+class Chunker:
+    """The chunks of one source, and the digest of all of it once they are used up."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._whole = hashlib.sha256()
+
+    @property
+    def digest(self) -> Name:
+        """SHA-256 of everything that was yielded."""
+        return Name(self._whole.digest())
+
+    async def __aiter__(self) -> AsyncIterator[Chunk]:
+        """Yield chunks of 1 MiB, the last one shorter; none for an empty source."""
+        source = self._source
+        if isinstance(source, bytes | bytearray | memoryview):
+            view = memoryview(source).cast("B")
+            for start in range(0, len(view), CHUNK_BYTES):
+                yield await asyncio.to_thread(self._hash, view[start : start + CHUNK_BYTES])
+        elif isinstance(source, AsyncIterable):
+            async for chunk in _regroup(source):
+                yield await asyncio.to_thread(self._hash, chunk)
+        else:
+            while True:
+                read = await asyncio.to_thread(self._read, source)
+                if read is None:
+                    return
+                yield read
+
+    def _hash(self, data: bytes | memoryview) -> Chunk:
+        self._whole.update(data)
+        return Name(hashlib.sha256(data).digest()), data
+
+    def _read(self, file: BinaryIO) -> Chunk | None:
+        pieces: list[bytes] = []
+        missing = CHUNK_BYTES
+        while missing and (piece := file.read(missing)):
+            pieces.append(piece)
+            missing -= len(piece)
+        if not pieces:
+            return None
+        return self._hash(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+async def _regroup(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Turn pieces of any size into chunks."""
+    held = bytearray()
+    async for piece in pieces:
+        if not held and len(piece) == CHUNK_BYTES:
+            yield bytes(piece)
+            continue
+        view = memoryview(piece)
+        while len(held) + len(view) >= CHUNK_BYTES:
+            cut = CHUNK_BYTES - len(held)
+            held += view[:cut]
+            view = view[cut:]
+            yield bytes(held)
+            held = bytearray()
+        held += view
+    if held:
+        yield bytes(held)

@@ -1,0 +1,101 @@
+"""Walks a ring from one node: asks everybody whom they know, and compares what they say.
+
+Knows the status document of a node (`id`, `address`, `active`, `leaf_set` with `left` and `right`,
+nearest first), not how it is fetched.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pastryd.errors import CorruptError, NotFoundError, UnreachableError
+
+QUESTIONS_AT_ONCE = 16
+NODES_MAX = 100_000
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RingNode:
+    """One node of the ring and how it describes itself."""
+
+    id: str
+    address: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """All nodes in the order of their ids; consistent: each knows its true neighbours."""
+
+    consistent: bool
+    nodes: list[RingNode]
+
+
+async def walk_ring(status_of: Callable[[str | None], Awaitable[Status]]) -> Ring:
+    """Return the ring; `status_of` asks the access node (None) or the node with an id."""
+    own = await status_of(None)
+    found: dict[str, Status] = {}
+    silent = False
+    room = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+    async def ask(node_id: str) -> Status | None:
+        async with room:
+            try:
+                return await status_of(node_id)
+            except (NotFoundError, UnreachableError):
+                return None
+
+    asked = {_text(own, "id")}
+    answers: Sequence[Status | None] = [own]
+    while answers:
+        present = [status for status in answers if status is not None]
+        silent |= len(present) < len(answers)
+        for status in present:
+            found[_text(status, "id")] = status
+        new = {node for status in present for side in _sides(status) for node in side} - asked
+        asked |= new
+        if len(asked) > NODES_MAX:
+            raise CorruptError("the nodes name more others than a ring can have")
+        answers = await asyncio.gather(*map(ask, sorted(new)))
+    ordered = [found[node] for node in sorted(found)]
+    nodes = [RingNode(_text(s, "id"), _text(s, "address"), s) for s in ordered]
+    return Ring(not silent and is_consistent(ordered), nodes)
+
+
+def is_consistent(ordered: Sequence[Status]) -> bool:
+    """Tell whether each node is active and its nearest neighbours are the true ones."""
+    count = len(ordered)
+    for i, status in enumerate(ordered):
+        if status.get("active") is not True:
+            return False
+        for side, step in zip(_sides(status), (-1, 1), strict=True):
+            true_neighbour = [_text(ordered[(i + step) % count], "id")] if count > 1 else []
+            if side[:1] != true_neighbour:
+                return False
+    return True
+
+
+def _sides(status: Status) -> tuple[list[str], list[str]]:
+    """Return the ids to the left and to the right, nearest first."""
+    try:
+        leaf_set = status["leaf_set"]
+        return (
+            [_text(node, "id") for node in leaf_set["left"]],
+            [_text(node, "id") for node in leaf_set["right"]],
+        )
+    except (KeyError, TypeError):
+        raise _strange() from None
+
+
+def _text(document: Status, field: str) -> str:
+    value = document.get(field) if isinstance(document, dict) else None
+    if not isinstance(value, str):
+        raise _strange()
+    return value
+
+
+def _strange() -> CorruptError:
+    return CorruptError("a node describes itself in an unknown way; is it the same version?")

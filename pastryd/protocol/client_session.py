@@ -1,0 +1,425 @@
+"""A client's side of the conversation with its access node (DESIGN sec. 6), sans-IO.
+
+An ephemeral identity that says Hello to bare addresses, asks `Request`s of who welcomes it first,
+and moves objects with the same transfer as nodes do: answers that do not fit a datagram are pulled,
+what it puts is offered to be pulled. Knows objects; chunks and manifests are `client.py`'s.
+
+A request is repeated with backoff until answered. PENDING is a sign of life: the deadline of the
+whole request still holds, but silence is what makes an access node unreachable.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from pastryd.config import OBJECT_BYTES_MAX, Config
+from pastryd.errors import LocalProtocolError, RemoteProtocolError
+from pastryd.ids import Name
+from pastryd.protocol.context import Context
+from pastryd.protocol.items import Value, verify
+from pastryd.protocol.outbox import Outbox, StoreReply
+from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
+from pastryd.protocol.transfer import Then, Transfer
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.peers import Peer
+from pastryd.stats import Stats
+from pastryd.wire import messages as m
+from pastryd.wire.codec import UnknownMessageError, decode, encode
+from pastryd.wire.verbs import AnswerStatus, Verb
+
+REQUEST_BYTES = 64
+"""More than what a `Request` adds to its data."""
+REPEAT_MAX_S = 1.0
+SILENCE_S = 3.0
+"""An access node that lives answers each repetition at once, with PENDING if need be."""
+HELLO_REPEAT_S = 0.2
+PULL_ATTEMPTS = 3
+"""An answer's object may have left the access node's cache before it was pulled: ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """An access node answered."""
+
+    access: Handle
+    active: bool
+    seen: Endpoint
+    """Where it sees us."""
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a request ended. `data` is verified whenever `status` is OK and it is an object."""
+
+    status: AnswerStatus
+    number: int
+    name: bytes
+    data: Value
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Nobody answered; `silent`: not even with a sign of life."""
+
+    after_s: float
+    silent: bool
+
+
+class _Call:
+    """One request on its way."""
+
+    __slots__ = (
+        "data",
+        "deadline",
+        "heard_at",
+        "name",
+        "nonce",
+        "number",
+        "offered",
+        "pulling",
+        "pulls_left",
+        "request_id",
+        "since",
+        "timer",
+        "verb",
+        "wait_s",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        verb: Verb,
+        name: bytes,
+        number: int,
+        data: bytes,
+        offered: bool,
+        now: float,
+        deadline: float,
+    ) -> None:
+        self.request_id = request_id
+        self.verb = verb
+        self.name = name
+        self.number = number
+        self.data = data
+        self.offered = offered
+        self.since = now
+        self.heard_at = now
+        self.deadline = deadline
+        self.nonce = 0
+        self.wait_s = 0.0
+        self.timer: Timer | None = None
+        self.pulling: tuple[Name, Callable[[PullResult, float], None]] | None = None
+        self.pulls_left = PULL_ATTEMPTS
+
+
+class _Connecting:
+    """One search for an access node."""
+
+    __slots__ = ("deadline", "endpoints", "request_id", "sent", "since")
+
+    def __init__(
+        self, request_id: int, endpoints: Sequence[Endpoint], now: float, deadline: float
+    ) -> None:
+        self.request_id = request_id
+        self.endpoints = endpoints
+        self.since = now
+        self.deadline = deadline
+        self.sent: dict[int, float] = {}
+        """When each Hello left, by nonce."""
+
+
+class ClientSession:
+    """One client's identity and its requests; driven as a node is."""
+
+    def __init__(self, identity: Handle, config: Config, rng: Random) -> None:
+        self._context = Context(identity, config, rng)
+        self._transfer = Transfer(self._context, self._read, verify)
+        self._access: Peer | None = None
+        self._connecting: _Connecting | None = None
+        self._calls: dict[int, _Call] = {}
+        self._requests: dict[int, _Call] = {}
+        self._offers: dict[Name, tuple[Value, int]] = {}
+        self._request_id = 0
+        self._inline_max = config.payload_bytes_max - REQUEST_BYTES
+        self._handlers: dict[type[Any], Callable[[Any, Peer, float], object]] = {
+            m.Hello: self._on_hello,
+            m.Welcome: self._on_welcome,
+            m.Answer: self._on_answer,
+            m.Pull: self._transfer.on_pull,
+            m.Segment: self._transfer.on_segment,
+            m.Absent: self._transfer.on_absent,
+        }
+
+    # -- what the driver calls --
+
+    @property
+    def identity(self) -> Handle:
+        """Who we are, for as long as this session lives."""
+        return self._context.identity
+
+    @property
+    def outbox(self) -> Outbox:
+        """What this step wants done."""
+        return self._context.outbox
+
+    @property
+    def stats(self) -> Stats:
+        """Counters."""
+        return self._context.stats
+
+    def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
+        """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
+        try:
+            message = decode(data)
+        except UnknownMessageError:
+            self.stats.count("messages_unknown")
+            return
+        except RemoteProtocolError:
+            self.stats.count("messages_malformed")
+            return
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self.stats.count("messages_unexpected")
+            return
+        handler(message, self._context.heard(sender, len(data), now), now)
+
+    def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
+        """Ignore it: nobody joins through a client."""
+        self.stats.count("messages_unexpected")
+
+    def handle_timer(self, now: float) -> None:
+        """Run what is due."""
+        self._context.deadlines.run_due(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when `handle_timer` wants to be called."""
+        return self._context.deadlines.next_deadline()
+
+    def store_completed(self, reply: StoreReply, now: float) -> None:
+        """Never happens: a client has no store."""
+        raise AssertionError("a client asks no store")
+
+    def report_stall(self, lag_s: float, now: float) -> None:
+        """We stood still: nobody's silence during it counts."""
+        self.stats.count("stalls")
+        self._context.deadlines.shift(lag_s)
+        for call in self._calls.values():
+            call.heard_at += lag_s
+
+    # -- commands: each returns a request id, whose result comes as a `Completion` --
+
+    def connect(self, endpoints: Sequence[Endpoint], timeout_s: float, now: float) -> int:
+        """Say Hello to all of `endpoints`; who answers first is the access node from then on."""
+        if self._connecting is not None:
+            raise LocalProtocolError("already connecting")
+        self._connecting = _Connecting(self._next_id(), endpoints, now, now + timeout_s)
+        self._say_hello(self._connecting, HELLO_REPEAT_S, now)
+        return self._request_id
+
+    def ask(
+        self,
+        verb: Verb,
+        name: bytes,
+        number: int,
+        value: Value | None,
+        timeout_s: float,
+        now: float,
+    ) -> int:
+        """Ask the access node; a `value` too large for a datagram is offered to be pulled."""
+        if value is not None and len(value) > OBJECT_BYTES_MAX:
+            raise LocalProtocolError("an item is at most 1 MiB")
+        offered = value is not None and len(value) > self._inline_max
+        call = _Call(
+            self._next_id(),
+            verb,
+            name,
+            number,
+            b"" if value is None or offered else bytes(value),
+            offered,
+            now,
+            now + timeout_s,
+        )
+        if offered and value is not None:
+            self._offer(Name(name), value)
+        self._calls[call.request_id] = call
+        self._send_request(call, now)
+        return call.request_id
+
+    def cancel(self, request_id: int, now: float) -> None:
+        """Nobody waits for a request any more."""
+        call = self._calls.get(request_id)
+        if call is not None:
+            if call.pulling is not None:
+                self._transfer.cancel(call.pulling[0], now, call.pulling[1])
+            self._drop(call)
+
+    def ping(self, timeout_s: float, now: float) -> int:
+        """Ask the access node whether it is there, and ready."""
+        return self.ask(Verb.PING, b"", 0, None, timeout_s, now)
+
+    # -- finding an access node --
+
+    def _say_hello(self, connecting: _Connecting, wait_s: float, now: float) -> None:
+        if self._connecting is not connecting:
+            return
+        if now >= connecting.deadline:
+            self._connecting = None
+            self._context.complete(connecting.request_id, NoReply(now - connecting.since, True))
+            return
+        for endpoint in connecting.endpoints:
+            connecting.sent[self._context.hello_endpoint(endpoint)] = now
+        when = min(now + wait_s, connecting.deadline)
+        longer = min(2 * wait_s, REPEAT_MAX_S)
+        self._context.deadlines.arm(when, self._say_hello, connecting, longer)
+
+    def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
+        self._context.on_hello(message, peer.handle, False, now)
+
+    def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
+        connecting = self._connecting
+        sent_at = connecting.sent.get(message.nonce) if connecting else None
+        if connecting is None or sent_at is None:
+            self._context.on_welcome(message, peer, now)
+            return
+        self._connecting = None
+        self._access = peer
+        self._context.prove(peer, now)
+        peer.rtt.sample(now - sent_at)
+        seen = (message.seen_host, message.seen_port)
+        self._context.complete(
+            connecting.request_id, Connected(peer.handle, message.active, seen, now - sent_at)
+        )
+
+    # -- requests --
+
+    def _send_request(self, call: _Call, now: float) -> None:
+        """Ask for the first time (again): with a nonce that no earlier answer can match."""
+        if self._access is None:
+            raise LocalProtocolError("not connected to an access node")
+        call.nonce = self._context.nonce()
+        call.wait_s = max(self._access.rtt.rto, self._context.config.rto_initial_s)
+        self._requests[call.nonce] = call
+        self._transmit(call, now)
+
+    def _transmit(self, call: _Call, now: float) -> None:
+        assert self._access is not None
+        request = m.Request(call.nonce, call.verb, call.name, call.number, call.data)
+        self._context.send_bytes(encode(request), self._access, now)
+        when = min(now + call.wait_s, call.deadline)
+        call.timer = self._context.deadlines.arm(when, self._repeat, call)
+
+    def _repeat(self, call: _Call, now: float) -> None:
+        silent = now - call.heard_at >= SILENCE_S
+        if now >= call.deadline or silent:
+            self._finish(call, NoReply(now - call.since, silent))
+            return
+        self.stats.count("retransmissions")
+        call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
+        self._transmit(call, now)
+
+    def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
+        call = self._requests.get(message.nonce)
+        if call is None or self._access is None or peer.id != self._access.id:
+            self.stats.count("answers_unknown")
+            return
+        call.heard_at = now
+        if message.status == AnswerStatus.PENDING:
+            return
+        self._stop_asking(call)
+        try:
+            status = AnswerStatus(message.status)
+        except ValueError:
+            self.stats.count("answers_of_unknown_status")
+            status = AnswerStatus.BAD_REQUEST
+        if message.size > len(message.data):
+            self._pull(call, status, message, now)
+            return
+        if call.verb is Verb.GET and status is AnswerStatus.OK:
+            whole = len(message.data) == message.size and verify(Name(call.name), message.data)
+            status = status if whole else AnswerStatus.CORRUPT
+        self._finish(
+            call, Reply(status, message.number, message.name, message.data, now - call.since)
+        )
+
+    def _pull(self, call: _Call, status: AnswerStatus, message: m.Answer, now: float) -> None:
+        """Fetch what the answer only names."""
+        assert self._access is not None
+        name = Name(message.name)
+        if len(name) != 32 or (call.verb is Verb.GET and name != call.name):
+            self.stats.count("answers_malformed")
+            self._finish(call, Reply(AnswerStatus.CORRUPT, 0, b"", b"", now - call.since))
+            return
+
+        def on_done(result: PullResult, now: float) -> None:
+            call.pulling = None
+            call.heard_at = now
+            if isinstance(result, Pulled):
+                reply = Reply(status, message.number, name, result.value, now - call.since)
+                self._finish(call, reply)
+            elif isinstance(result, AbsentEverywhere) and not result.corrupt and call.pulls_left:
+                call.pulls_left -= 1
+                self._send_request(call, now)
+            elif result.corrupt:
+                self._finish(call, Reply(AnswerStatus.CORRUPT, 0, name, b"", now - call.since))
+            else:
+                self._finish(call, NoReply(now - call.since, True))
+
+        call.pulling = (name, on_done)
+        left_s = max(0.0, call.deadline - now)
+        size = message.size if message.size <= OBJECT_BYTES_MAX else None
+        self._transfer.pull(name, size, [self._access], on_done, now, deadline_s=left_s)
+
+    def _stop_asking(self, call: _Call) -> None:
+        self._requests.pop(call.nonce, None)
+        if call.timer is not None:
+            call.timer.cancel()
+            call.timer = None
+
+    def _finish(self, call: _Call, result: Reply | NoReply) -> None:
+        self._drop(call)
+        self._context.complete(call.request_id, result)
+
+    def _drop(self, call: _Call) -> None:
+        self._stop_asking(call)
+        del self._calls[call.request_id]
+        if call.offered:
+            self._withdraw(Name(call.name))
+
+    def _next_id(self) -> int:
+        self._request_id += 1
+        return self._request_id
+
+    # -- what the access node may pull from us --
+
+    def _offer(self, name: Name, value: Value) -> None:
+        _, count = self._offers.get(name, (value, 0))
+        self._offers[name] = (value, count + 1)
+
+    def _withdraw(self, name: Name) -> None:
+        value, count = self._offers.pop(name)
+        if count > 1:
+            self._offers[name] = (value, count - 1)
+
+    def _read(self, name: Name, offset: int, length: int, then: Then, now: float) -> None:
+        offered = self._offers.get(name)
+        if offered is None:
+            then(None, 0, now)
+            return
+        value = memoryview(offered[0])
+        for call in self._calls.values():
+            call.heard_at = now  # a pull is a sign of life
+        then(value[offset : offset + length] if length >= 0 else value[offset:], len(value), now)
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between two steps."""
+        self._transfer.check_invariants()
+        assert sum(count for _, count in self._offers.values()) == sum(
+            1 for call in self._calls.values() if call.offered
+        )
+        for nonce, call in self._requests.items():
+            assert call.nonce == nonce and self._calls[call.request_id] is call
+            assert call.timer is not None and call.pulling is None

@@ -1,0 +1,224 @@
+"""The client library against an access node on a real socket: seals, transfer, blob rules."""
+
+import asyncio
+import hashlib
+import io
+import os
+from collections.abc import AsyncIterator
+from random import Random
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from pastryd.client import Client, PutUnderReplicatedError
+from pastryd.config import Config
+from pastryd.errors import ConfigError, CorruptError, NotFoundError, UnreachableError
+from pastryd.ids import Name
+from pastryd.net import access_link
+from pastryd.net.driver import Driver, clock
+from pastryd.net.keys import PUBLIC_NETWORK_KEY
+from pastryd.net.seal import SessionTable
+from pastryd.net.udp import UdpSocket, endpoint_of
+from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, name_of
+from pastryd.state.handle import Handle
+from pastryd.wire.verbs import AnswerStatus, Verb
+from tests.support.access_node import AccessNode
+
+pytestmark = pytest.mark.e2e
+
+
+class _NoLog:
+    def info(self, event: str, **fields: object) -> None: ...
+
+    def exception(self, event: str, **fields: object) -> None:
+        raise AssertionError(event, fields)
+
+
+class Running:
+    """An access node on a port of its own."""
+
+    def __init__(self, network_key: bytes = PUBLIC_NETWORK_KEY, listen: str = "127.0.0.1") -> None:
+        key = X25519PrivateKey.generate()
+        handle = Handle(key.public_key().public_bytes_raw(), "", 0, 1)
+        self.node = AccessNode(handle, Config.lan(), Random(1))
+        stats = self.node.context.stats
+        udp = UdpSocket((listen, 0), stats)
+        self.address = f"127.0.0.1:{udp.endpoint[1]}"
+        sessions = SessionTable(key, 1, network_key, endpoint_of, stats, clock())
+        self.driver = Driver(
+            self.node, udp, sessions, lambda r: None, lambda i: None, 0.25, stats, _NoLog()
+        )
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    made = Running()
+    yield made
+    made.driver.stop()
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 1100, 5000, CHUNK_BYTES])
+async def test_a_small_blob_is_one_object_under_its_sha256(running: Running, size: int) -> None:
+    data = os.urandom(size)
+    async with Client(running.address) as client:
+        result = await client.put(data)
+        assert (result.key, result.size, result.copies) == (_sha(data), size, 3)
+        assert list(running.node.items) == [bytes.fromhex(result.key)]
+        assert await client.get(result.key) == data
+
+
+async def test_a_large_blob_is_chunks_a_manifest_and_last_an_index_entry(running: Running) -> None:
+    data = os.urandom(20 * CHUNK_BYTES + 7)
+    seen: list[tuple[int, int | None]] = []
+    async with Client(running.address) as client:
+        result = await client.put(io.BytesIO(data), lambda done, of: seen.append((done, of)))
+        assert result.key == _sha(data)
+        assert seen[-1][0] == len(data)
+        assert len(running.node.items) == 21 + 2
+        entry = IndexEntry.decode(list(running.node.items.values())[-1])
+        assert entry.key.hex() == result.key
+        assert await client.get(result.key) == data
+
+
+async def test_a_source_may_come_in_pieces_of_any_size(running: Running) -> None:
+    data = os.urandom(2 * CHUNK_BYTES + 12345)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        sizes = Random(3)
+        at = 0
+        while at < len(data):
+            size = sizes.choice([1, 1000, CHUNK_BYTES // 2, CHUNK_BYTES, 3 * CHUNK_BYTES])
+            yield data[at : at + size]
+            at += size
+
+    async with Client(running.address) as client:
+        by_pieces = await client.put(pieces())
+        whole = await client.put(data)
+        assert by_pieces == whole
+        assert len(running.node.items) == 3 + 2
+
+
+async def test_what_nobody_has_is_not_found(running: Running) -> None:
+    async with Client(running.address) as client:
+        with pytest.raises(NotFoundError):
+            await client.get("0" * 64)
+        with pytest.raises(ConfigError):
+            await client.get("not a key")
+
+
+async def test_fewer_copies_than_wanted_are_told_with_the_key(running: Running) -> None:
+    running.node.put_status, running.node.copies = AnswerStatus.UNDER_REPLICATED, 2
+    async with Client(running.address) as client:
+        with pytest.raises(PutUnderReplicatedError) as caught:
+            await client.put(b"data")
+        assert caught.value.result.copies == 2
+        assert caught.value.result.key == _sha(b"data")
+
+
+async def test_pending_keeps_the_client_waiting_and_asking(running: Running) -> None:
+    running.node.items[name_of(b"data")] = b"data"
+    running.node.pending_answers = 2
+    async with Client(running.address) as client:
+        assert await client.get(_sha(b"data")) == b"data"
+    assert running.node.requests == [Verb.GET] * 3
+
+
+def _lie(running: Running, key: Name, data: bytes) -> None:
+    """Store an index entry at `key` whose manifest lists other bytes."""
+    builder = ManifestBuilder()
+    for at in range(0, len(data), CHUNK_BYTES):
+        chunk = data[at : at + CHUNK_BYTES]
+        running.node.items[name_of(chunk)] = chunk
+        builder.add(name_of(chunk), len(chunk))
+    for name, value in builder.finish():
+        running.node.items[name] = value
+    entry = IndexEntry(key, name, len(data))
+    running.node.items[entry.name] = entry.encode()
+
+
+async def test_a_lying_index_entry_is_passed_over_when_the_output_can_begin_again(
+    running: Running,
+) -> None:
+    data = os.urandom(CHUNK_BYTES + 10)
+    key = Name(bytes.fromhex(_sha(data)))
+    _lie(running, key, os.urandom(3 * CHUNK_BYTES))
+    async with Client(running.address) as client:
+        with pytest.raises(CorruptError):
+            await client.get(key.hex())
+        await client.put(data)
+        assert await client.get(key.hex()) == data
+        with pytest.raises(CorruptError):
+            async for _ in client.stream(key.hex()):
+                pass
+
+
+async def test_a_lost_chunk_is_not_found_and_not_half_a_blob(running: Running) -> None:
+    data = os.urandom(3 * CHUNK_BYTES)
+    async with Client(running.address) as client:
+        key = (await client.put(data)).key
+        del running.node.items[name_of(data[CHUNK_BYTES : 2 * CHUNK_BYTES])]
+        with pytest.raises(NotFoundError):
+            await client.get(key)
+
+
+async def test_many_requests_may_be_under_way_at_once(running: Running) -> None:
+    values = [os.urandom(1 + i * 100) for i in range(100)]
+    async with Client(running.address) as client:
+        results = await asyncio.gather(*map(client.put, values))
+        assert [r.key for r in results] == list(map(_sha, values))
+        assert await asyncio.gather(*(client.get(r.key) for r in results)) == values
+
+
+async def test_status_is_a_document_of_any_size_and_ping_names_the_node(running: Running) -> None:
+    async with Client(running.address) as client:
+        own_id = f"{running.node.identity.id:032x}"
+        assert (await client.status())["id"] == own_id
+        answer = await client.ping()
+        assert (answer.id, answer.active, answer.address) == (own_id, True, running.address)
+
+
+async def test_another_network_key_gets_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_link, "CONNECT_TIMEOUT_S", 0.3)
+    running = Running(network_key=b"k" * 32)
+    async with Client(running.address) as client:
+        with pytest.raises(UnreachableError, match="network key"):
+            await client.ping()
+    assert running.node.context.stats.counters["datagrams_bad_seal"] > 0
+    running.driver.stop()
+
+
+async def test_another_node_is_asked_when_the_first_one_falls_silent() -> None:
+    first, second = Running(), Running()
+    async with Client([first.address, second.address]) as client:
+        used = await client.ping()
+        dead, alive = (first, second) if used.address == first.address else (second, first)
+        alive.node.items[name_of(b"data")] = b"data"
+        dead.driver.stop()
+        assert await client.get(_sha(b"data")) == b"data"
+    alive.driver.stop()
+
+
+async def test_a_node_listening_on_both_families_sees_ipv4_as_ipv4() -> None:
+    running = Running(listen="::")
+    async with Client(running.address) as client:
+        await client.ping()
+    hosts = {peer.endpoint[0] for peer in running.node.context.peers}
+    assert hosts == {"127.0.0.1"}
+    running.driver.stop()
+
+
+async def test_a_cancelled_request_leaves_nothing_behind(running: Running) -> None:
+    running.node.pending_answers = 1000
+    async with Client(running.address) as client:
+        task = asyncio.create_task(client.put(os.urandom(5000)))
+        while not running.node.requests:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        client._link._session.check_invariants()
+        assert not client._link._session._calls
