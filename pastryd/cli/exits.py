@@ -39,7 +39,12 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.PastryError], int], ...] = (
 
 def status_of(error: errors.PastryError) -> int:
     """Return the exit status that a typed error ends a command with."""
-    return next((s for kind, s in _STATUS_BY_ERROR if isinstance(error, kind)), UNEXPECTED)
+    for kind, status in _STATUS_BY_ERROR:
+        if isinstance(error, kind):
+            return status
+    from pastryd.client import RefusedError  # noqa: PLC0415  (loaded already, if it was raised)
+
+    return REFUSED if isinstance(error, RefusedError) else UNEXPECTED
 
 
 def complain(program: str, message: str) -> None:
@@ -61,7 +66,7 @@ def run(command: click.Command, program: str, arguments: list[str] | None = None
         status = BAD_INPUT
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else program
-        complain(program, f"{error.format_message()} (see {path} --help)")
+        complain(program, f"{error.format_message().rstrip('.')} (see {path} --help)")
         status = BAD_INPUT
     except click.ClickException as error:
         complain(program, error.format_message())

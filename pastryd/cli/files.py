@@ -81,7 +81,7 @@ async def read_descriptor(fd: int) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def write_descriptor(fd: int, data: bytes | memoryview) -> None:
+async def write_descriptor(fd: int, data: bytes | bytearray | memoryview) -> None:
     """Write all of `data` to a pipe, terminal or device."""
     rest = memoryview(data)
 
@@ -103,6 +103,8 @@ class OutputFile:
         self._target = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
         self._temporary: Path | None = None
         self._fd = -1
+        self.size = 0
+        """Bytes written."""
 
     def __enter__(self) -> "OutputFile":
         target = self._target
@@ -121,14 +123,25 @@ class OutputFile:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self
 
-    async def write(self, data: bytes | memoryview) -> None:
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
+        self.size += len(data)
         if self._temporary is None:
             await write_descriptor(self._fd, data)
             return
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
+
+    @property
+    def restart(self) -> Callable[[], None] | None:
+        """What makes the file empty again; None for a device or pipe, which keeps what it got."""
+        return None if self._temporary is None else self._truncate
+
+    def _truncate(self) -> None:
+        self.size = 0
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
 
     def commit(self) -> None:
         """Make the file durable and give it its name."""

@@ -1,0 +1,79 @@
+"""The commands of `pastry` that only ask: stat, ping, trace, status, ring.
+
+A node's answers are JSON documents; --json prints them as they are, else they are laid out as text.
+"""
+
+import dataclasses
+import json
+
+import click
+
+from pastryd.cli import exits
+from pastryd.cli.common import Common, command, connected
+from pastryd.cli.render import document_lines, table_lines
+
+
+def _print(document: dict[str, object], common: Common) -> None:
+    print(json.dumps(document) if common.as_json else "\n".join(document_lines(document)))
+
+
+@click.argument("key")
+@command
+async def stat(common: Common, key: str) -> None:
+    """Tell size, chunks, and where each replica of the blob KEY lies."""
+    async with connected(common) as client:
+        _print(await client.stat(key), common)
+
+
+@command
+async def ping(common: Common) -> int:
+    """Ask the node whether it is there and ready (a container's health check).
+
+    Exit status 4 when it does not answer, 7 when it answers but has not joined its ring yet.
+    """
+    async with connected(common) as client:
+        access = await client.ping()
+    if common.as_json:
+        print(json.dumps(dataclasses.asdict(access)))
+    else:
+        state = "" if access.active else ", not ready: it has not joined its ring yet"
+        print(f"{access.id} at {access.address} answered in {access.rtt_s * 1e3:.2f} ms{state}")
+    return exits.OK if access.active else exits.REFUSED
+
+
+@click.argument("key")
+@command
+async def trace(common: Common, key: str) -> None:
+    """Show the route to the root of KEY: each hop with its id, address and round-trip time."""
+    async with connected(common) as client:
+        _print(await client.trace(key), common)
+
+
+@click.argument("node_id", required=False, metavar="[ID]")
+@command
+async def status(common: Common, node_id: str | None) -> None:
+    """Show a node's state: its id, peers, leaf set, objects, bytes, backlog and counters.
+
+    Without ID the access node's own, else that of the node with this id.
+    """
+    async with connected(common) as client:
+        _print(await client.status(node_id), common)
+
+
+@command
+async def ring(common: Common) -> int:
+    """Walk the ring: one line for each node, and whether it is consistent.
+
+    Consistent: every node is ready and knows its true neighbours. Exit status 1 when it is not.
+    """
+    async with connected(common) as client:
+        walked = await client.ring()
+    if common.as_json:
+        nodes = [{**node.status, "id": node.id, "address": node.address} for node in walked.nodes]
+        print(json.dumps({"consistent": walked.consistent, "nodes": nodes}))
+    else:
+        rows = [{"id": node.id, "address": node.address} for node in walked.nodes]
+        print("\n".join(table_lines(rows)))
+        is_it = "consistent" if walked.consistent else "NOT consistent"
+        print(f"{len(rows)} node{'s' if len(rows) != 1 else ''}, {is_it}")
+    return exits.OK if walked.consistent else exits.UNEXPECTED

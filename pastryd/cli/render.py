@@ -1,0 +1,80 @@
+"""What people see: progress bars and tables. rich is imported only when something is drawn."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pastryd.net.put_window import Progress
+
+
+@contextlib.contextmanager
+def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
+    """Draw a transfer on stderr for as long as the context lasts."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=size)
+
+        def show(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total if total is not None else size)
+
+        yield show
+
+
+def document_lines(document: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    """Lay a JSON document out as text: a line for each value, a table for each list of objects."""
+    width = max((len(name) for name in document), default=0)
+    for name, value in document.items():
+        label = f"{indent}{name.replace('_', ' '):<{width}}"
+        if isinstance(value, Mapping):
+            yield label.rstrip()
+            yield from document_lines(value, indent + "  ")
+        elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            yield f"{label}  {len(value)}"
+            yield from table_lines(value, indent + "  ")
+        else:
+            yield f"{label}  {_text(value)}"
+
+
+def table_lines(rows: Sequence[Mapping[str, object]], indent: str = "") -> Iterator[str]:
+    """Lay rows out in columns, headed by their names."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[name.replace("_", " ") for name in names]]
+    cells += [[_text(row.get(name)) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield indent + line.rstrip()
+
+
+def _text(value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case list():
+            return ", ".join(map(_text, value)) or "-"
+        case {"address": address}:
+            return str(address)
+        case dict():
+            return " ".join(f"{name}={_text(part)}" for name, part in value.items()) or "-"
+        case _:
+            return str(value)

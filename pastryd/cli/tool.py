@@ -1,0 +1,129 @@
+"""`pastry`: the user's command line, built on the public client (`pastryd.client.Client`).
+
+Here are the entry point and the commands that move blobs; those that only ask are in `queries.py`.
+Results go to stdout, everything else to stderr. Exit statuses: `exits.py` and the help text.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pastryd.cli import exits
+from pastryd.cli.common import Common, cli, command, connected
+from pastryd.cli.files import OutputFile, check_readable, read_descriptor, write_descriptor
+
+if TYPE_CHECKING:
+    from pastryd.client import Client, PutResult
+    from pastryd.net.put_window import Progress
+
+
+@click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
+@command
+async def put(common: Common, files: tuple[str, ...]) -> int | None:
+    """Store files and print their keys; - is stdin.
+
+    With one FILE the key stands alone on stdout, with several each line is `key  file`, as
+    sha256sum prints them. --json: one object per line and file. All files are looked at first: when
+    one cannot be read, nothing is put. Stored on fewer nodes than wanted: the key is printed, and
+    the exit status is 5.
+    """
+    for file in files:
+        check_readable(file)
+    status = exits.OK
+    async with connected(common) as client:
+        from pastryd.client import PutUnderReplicatedError  # noqa: PLC0415
+
+        for file in files:
+            try:
+                result = await _put_one(client, file, common)
+            except PutUnderReplicatedError as error:
+                exits.complain("pastry", f"{file}: {error}")
+                result, status = error.result, exits.UNDER_REPLICATED
+            _print_key(result, file, common, alone=len(files) == 1)
+    return status
+
+
+def _print_key(result: "PutResult", file: str, common: Common, *, alone: bool) -> None:
+    if common.as_json:
+        document = {"key": result.key, "size": result.size, "copies": result.copies, "file": file}
+        print(json.dumps(document), flush=True)
+    else:
+        print(result.key if alone else f"{result.key}  {file}", flush=True)
+
+
+async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
+    if file == "-":
+        with progress_bar("put stdin", None, common) as progress:
+            return await client.put(read_descriptor(sys.stdin.fileno()), progress)
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size or None
+        with progress_bar(f"put {Path(file).name}", size, common) as progress:
+            if size is None:  # a pipe, a device or an empty file
+                return await client.put(read_descriptor(fd), progress)
+            with open(fd, "rb", buffering=0, closefd=False) as opened:
+                return await client.put(opened, progress)
+    finally:
+        os.close(fd)
+
+
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write here instead of to stdout; the file appears only when all of it has been verified.",
+)
+@click.argument("key")
+@command
+async def get(common: Common, key: str, output: Path | None) -> int | None:
+    """Fetch the blob KEY, to stdout or to the FILE of -o."""
+    from pastryd.client import parse_key  # noqa: PLC0415
+
+    key = parse_key(key).hex()
+    async with connected(common) as client:
+        with progress_bar(f"get {key[:8]}", None, common) as progress:
+            if output is None:
+                try:
+                    async for piece in client.stream(key, None, progress):
+                        await write_descriptor(sys.stdout.fileno(), piece)
+                except BrokenPipeError:
+                    return exits.PIPE_CLOSED
+                return None
+            with OutputFile(output) as file:
+                async for piece in client.stream(key, file.restart, progress):
+                    await file.write(piece)
+                size = file.size
+                file.commit()
+    if common.as_json:
+        print(json.dumps({"key": key, "size": size, "file": str(output)}))
+    return None
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, size: int | None, common: Common) -> Iterator["Progress | None"]:
+    """Yield what to tell progress to: a bar on stderr when that is a terminal, else nothing."""
+    if common.as_json or not sys.stderr.isatty():
+        yield None
+        return
+    from pastryd.cli.render import transfer_bar  # noqa: PLC0415
+
+    with transfer_bar(what, size) as progress:
+        yield progress
+
+
+def main() -> None:
+    """Entry point of `pastry`."""
+    import pastryd.cli.queries  # noqa: F401, PLC0415  (registers its commands)
+
+    exits.run(cli, "pastry")
+
+
+if __name__ == "__main__":
+    main()

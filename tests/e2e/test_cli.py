@@ -1,0 +1,200 @@
+"""`pastry` against a real ring: what it prints, what it leaves, how it ends."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import (
+    RingNode,
+    dev_ring,
+    environment,
+    pastry,
+    tool_command,
+    wait_until,
+)
+
+pytestmark = pytest.mark.e2e
+UNKNOWN = hashlib.sha256(b"nobody has put this").hexdigest()
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RingNode]]:
+    with dev_ring(5, tmp_path_factory.mktemp("ring")) as nodes:
+        yield nodes
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1, 5_000_000])
+def test_a_file_put_at_one_node_is_got_at_another_under_its_sha256(
+    ring: list[RingNode], tmp_path: Path, size: int
+) -> None:
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "in").write_bytes(content)
+    put = pastry("put", str(tmp_path / "in"), node=ring[0].address)
+    assert (put.status, put.out.decode(), put.err) == (0, sha256(content) + "\n", "")
+    got = pastry("get", sha256(content), node=ring[3].address)
+    assert (got.status, got.err) == (0, "")
+    assert sha256(got.out) == sha256(content)
+    key = sha256(content).upper()
+    assert pastry("get", key, "-o", str(tmp_path / "out"), node=ring[4].address).status == 0
+    assert sha256((tmp_path / "out").read_bytes()) == sha256(content)
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+def test_a_pipe_is_put_as_it_streams(ring: list[RingNode]) -> None:
+    content = random.Random(1).randbytes(3_000_000)
+    put = pastry("put", "-", node=ring[1].address, stdin=content)
+    assert put.out.decode().strip() == sha256(content)
+    assert pastry("get", sha256(content), node=ring[2].address).out == content
+
+
+def test_several_files_are_told_apart_as_sha256sum_does(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    for name in names:
+        Path(name).write_text(name)
+    put = pastry("put", *names, node=ring[0].address)
+    assert put.out.decode().splitlines() == [f"{sha256(n.encode())}  {n}" for n in names]
+    as_json = pastry("put", "--json", *names, node=ring[0].address)
+    documents = [json.loads(line) for line in as_json.out.splitlines()]
+    assert [(d["key"], d["file"]) for d in documents] == [(sha256(n.encode()), n) for n in names]
+
+
+def test_stat_says_where_each_replica_lies(ring: list[RingNode]) -> None:
+    content = random.Random(2).randbytes(2_500_000)
+    key = pastry("put", "-", node=ring[0].address, stdin=content).out.decode().strip()
+    document: Any = pastry("stat", "--json", key, node=ring[4].address).json()
+    assert (document["key"], document["size"]) == (key, len(content))
+    assert len(document["chunks"]) == 3
+    addresses = {node.address for node in ring}
+    for chunk in document["chunks"]:
+        assert len({r["address"] for r in chunk["replicas"]} & addresses) >= 3
+    text = pastry("stat", key, node=ring[4].address).out.decode()
+    assert "2500000" in text.replace(",", "")
+
+
+def test_ping_status_trace_and_ring_answer(ring: list[RingNode]) -> None:
+    node = ring[2]
+    ping: Any = pastry("ping", "--json", node=node.address).json()
+    assert ping["id"] == node.id
+    status: Any = pastry("status", "--json", node=node.address).json()
+    assert status["id"] == node.id
+    trace: Any = pastry("trace", "--json", UNKNOWN, node=node.address).json()
+    assert trace["hops"]
+    walked: Any = pastry("ring", "--json", node=node.address).json()
+    assert walked["consistent"] is True
+    assert {(n["id"], n["address"]) for n in walked["nodes"]} == {(n.id, n.address) for n in ring}
+    for command in (["ping"], ["status"], ["trace", UNKNOWN], ["ring"]):
+        said = pastry(*command, node=node.address)
+        assert (said.status, said.err) == (0, "")
+        assert said.out.count(b"\n") >= 1
+
+
+def test_an_unknown_key_is_not_found_and_leaves_an_old_file_alone(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    target.write_text("old")
+    got = pastry("get", UNKNOWN, "-o", str(target), node=ring[0].address)
+    assert (got.status, got.out) == (3, b"")
+    assert got.err.count("\n") == 1
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["out"]
+    assert pastry("stat", UNKNOWN, node=ring[0].address).status == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "abc"],
+        ["get", "z" * 64],
+        ["stat", "0" * 63],
+        ["trace", ""],
+        ["put", "no-such-file"],
+        ["put", "."],
+        ["put"],
+        ["get", UNKNOWN, "-o", "no-such-directory/file"],
+        ["ping", "--node", "host:port"],
+        ["ping", "--timeout", "soon"],
+        ["ping", "--network-key-file", "no-such-file"],
+        ["fetch"],
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(ring: list[RingNode], arguments: list[str]) -> None:
+    said = pastry(*arguments, node=ring[0].address)
+    assert (said.status, said.out) == (2, b"")
+    assert said.err.startswith("pastry: ")
+    assert said.err.count("\n") == 1
+
+
+def test_one_bad_file_among_several_means_that_nothing_is_put(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    good = tmp_path / "good"
+    good.write_text("this one was never put")
+    said = pastry("put", str(good), str(tmp_path / "missing"), node=ring[0].address)
+    assert (said.status, said.out) == (2, b"")
+    assert pastry("stat", sha256(good.read_bytes()), node=ring[0].address).status == 3
+
+
+def test_nobody_there_is_unreachable() -> None:
+    said = pastry("ping", "--node", "127.0.0.1:1", "--timeout", "2s")
+    assert said.status == 4
+    assert said.err.count("\n") == 1
+
+
+def test_who_lacks_the_network_key_gets_no_answer(ring: list[RingNode], tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("another network")
+    said = pastry(
+        "ping", "--timeout", "2s", "--network-key-file", str(tmp_path / "key"), node=ring[0].address
+    )
+    assert said.status == 4
+
+
+def test_a_reader_that_goes_away_is_nobodys_error(ring: list[RingNode]) -> None:
+    content = random.Random(3).randbytes(8_000_000)
+    key = pastry("put", "-", node=ring[0].address, stdin=content).out.decode().strip()
+    process = subprocess.Popen(
+        tool_command("get", key),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(PASTRY_NODE=ring[1].address),
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.read(1000) == content[:1000]
+    process.stdout.close()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_get_leaves_nothing_behind(
+    ring: list[RingNode], tmp_path: Path, number: signal.Signals
+) -> None:
+    content = random.Random(4).randbytes(60_000_000)
+    key = pastry("put", "-", node=ring[0].address, stdin=content).out.decode().strip()
+    process = subprocess.Popen(
+        tool_command("get", key, "-o", str(tmp_path / "out")),
+        stderr=subprocess.PIPE,
+        env=environment(PASTRY_NODE=ring[1].address),
+    )
+    wait_until(lambda: bool(os.listdir(tmp_path)), "the temporary file is there")
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert os.listdir(tmp_path) == []

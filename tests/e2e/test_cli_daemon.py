@@ -1,0 +1,149 @@
+"""`pastryd` as a process: how it starts, what it refuses, how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import (
+    Process,
+    daemon_command,
+    is_alive,
+    pastry,
+    wait_until,
+)
+
+pytestmark = pytest.mark.e2e
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start daemons on free ports with JSON logs; end them all afterwards."""
+    started: list[Process] = []
+
+    def start_one(*arguments: str, name: str = "data", **variables: str) -> Process:
+        defaults = ["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / name)]
+        defaults += ["--log-format", "json", "--config", os.devnull]
+        process = Process(daemon_command("start", *defaults, *arguments), **variables)
+        started.append(process)
+        return process
+
+    yield start_one
+    for process in started:
+        process.kill()
+
+
+def ready_address(process: Process) -> str:
+    return str(process.event("ready")["address"])
+
+
+def test_without_bootstrap_it_says_that_it_starts_a_new_ring(start: Start) -> None:
+    first = start()
+    assert first.event("starting a new ring")
+    address = ready_address(first)
+    assert pastry("ping", node=address).status == 0
+    second = start("--bootstrap", address, name="second")
+    assert ready_address(second) != address
+    assert not any("new ring" in line for line in second.seen)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_leaves_gracefully_and_the_blob_stays(
+    start: Start, number: signal.Signals
+) -> None:
+    first = start()
+    address = ready_address(first)
+    key = pastry("put", "-", node=address, stdin=b"stays").out.decode().strip()
+    second = start("--bootstrap", address, name="second")
+    other = ready_address(second)
+    first.signal(number)
+    assert first.wait() == 0
+    assert pastry("get", key, node=other).out == b"stays"
+
+
+def test_a_restart_keeps_identity_and_data(start: Start) -> None:
+    first = start()
+    ready = first.event("ready")
+    put = pastry("put", "-", node=str(ready["address"]), stdin=b"kept")
+    first.kill()
+    again = start().event("ready")
+    assert again["id"] == ready["id"]
+    assert pastry("get", put.out.decode().strip(), node=str(again["address"])).out == b"kept"
+
+
+def test_silent_bootstrap_is_told_and_ends_only_with_its_timeout(start: Start) -> None:
+    process = start("--bootstrap", "127.0.0.1:1", "--bootstrap-timeout", "1s")
+    assert process.wait() == 4
+    process.line_where(lambda line: line.startswith("pastryd: "))
+    assert any("127.0.0.1:1" in line for line in process.seen)
+    patient = start("--bootstrap", "127.0.0.1:1", name="patient")
+    patient.line_where(lambda line: "127.0.0.1:1" in line)
+    assert patient.popen.poll() is None
+    patient.signal(signal.SIGTERM)
+    assert patient.wait() == 0
+
+
+def refused(process: Process) -> str:
+    """Return the one line that a daemon which could not start said."""
+    assert process.wait() == 2
+    line = process.line_where(lambda line: line.startswith("pastryd: "))
+    assert not any("Traceback" in line for line in process.seen)
+    return line
+
+
+def test_a_taken_port_is_told(start: Start) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert address in refused(start("--listen", address))
+
+
+def test_a_foreign_data_directory_is_refused_and_left_alone(start: Start, tmp_path: Path) -> None:
+    foreign = tmp_path / "data"
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("precious")
+    assert str(foreign) in refused(start())
+    assert os.listdir(foreign) == ["thesis.txt"]
+
+
+def test_a_data_directory_in_use_is_refused(start: Start) -> None:
+    ready_address(start())
+    assert "in use" in refused(start())
+
+
+def test_systemd_is_told_when_the_node_is_ready_and_when_it_stops(
+    start: Start, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        process = start(NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert systemd.recv(100) == b"READY=1"
+        process.signal(signal.SIGTERM)
+        assert systemd.recv(100) == b"STOPPING=1"
+
+
+def test_no_node_of_a_devcluster_outlives_it(tmp_path: Path) -> None:
+    command = daemon_command("devcluster", "-n", "3", "--base-port", "0", "--json")
+    cluster = Process([*command, "--data-dir", str(tmp_path)])
+    document = json.loads(cluster.line_where(lambda line: line.startswith("{")))
+    pids = [node["pid"] for node in document["nodes"]]
+    assert all(map(is_alive, pids))
+    cluster.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), "all nodes have ended", 15)
+
+
+def test_ctrl_c_ends_a_devcluster_and_removes_its_temporary_data() -> None:
+    command = daemon_command("devcluster", "-n", "2", "--base-port", "0", "--json")
+    cluster = Process(command, stdin=subprocess.DEVNULL)
+    document = json.loads(cluster.line_where(lambda line: line.startswith("{")))
+    cluster.signal(signal.SIGINT)
+    assert cluster.wait() == 0
+    assert not any(is_alive(node["pid"]) for node in document["nodes"])
+    assert not any(Path(node["data_dir"]).exists() for node in document["nodes"])

@@ -1,0 +1,35 @@
+"""What people see of a node's JSON documents."""
+
+from pastryd.cli.render import document_lines, table_lines
+
+
+def test_a_document_is_a_line_for_each_value_and_a_table_for_each_list() -> None:
+    document: dict[str, object] = {
+        "size": 3,
+        "is_ready": True,
+        "rtt_ms": 0.123456789,
+        "last": None,
+        "names": ["a", "b"],
+        "chunks": [{"name": "c1", "replicas": [{"id": "x", "address": "h:1"}]}],
+        "inner": {"deep": "value"},
+    }
+    assert list(document_lines(document)) == [
+        "size      3",
+        "is ready  yes",
+        "rtt ms    0.123457",
+        "last      -",
+        "names     a, b",
+        "chunks    1",
+        "  name  replicas",
+        "  c1    h:1",
+        "inner",
+        "  deep  value",
+    ]
+
+
+def test_rows_need_not_all_have_the_same_columns() -> None:
+    assert list(table_lines([{"a": 1}, {"b": "two"}])) == ["a  b", "1  -", "-  two"]
+
+
+def test_nothing_is_no_line() -> None:
+    assert list(document_lines({})) == []
