@@ -1,16 +1,14 @@
-"""The item store on LMDB: ordered, memory-mapped, crash-safe without a log to replay.
+"""The item store on disk: a tree (LMDB) with a small journal in front of it.
 
-One environment with two trees, items and meta. Every `apply` is one write transaction and one
-commit; LMDB syncs new pages before the meta page that makes them visible, so that a crash at any
-moment leaves the last commit whole. Reads hand out views of the map. Measurements and reasons:
-docs/decisions/0001-lmdb.md.
+A small batch is appended to the journal: one sync of one page or two, where a commit of the tree
+takes two syncs and rewrites a path of pages. Its items wait in memory until the journal is full, a
+large batch comes or something is deleted; then the tree takes all of them over in one transaction,
+together with the generation that voids the journal. Why: docs/decisions/0001-lmdb.md.
 """
 
 import errno
-import mmap
 import os
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import lmdb
@@ -20,39 +18,28 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, Receive
 from pastryd.store.data_directory import DataDirectory, make_directory, sync_directory
+from pastryd.store.journal import GENERATION_BYTES, Journal
+from pastryd.store.lmdb_tree import LmdbTree
 
 STORE_DIRECTORY = "store"
-NAMES_PER_TRANSACTION_MAX = 4096
-"""A scan opens a new transaction this often, so that a slow one never pins old pages."""
+JOURNAL_FILE = "journal"
+GENERATION_KEY = "journal.generation"
 
-NAMES_AT_FIRST = 64
-"""Fewer, as many scans want only the first few names."""
-
-MAP_SLACK_BYTES = 1 << 30
-"""The map is larger than the capacity: free pages are not always where a large item needs them."""
-
-DISK_FULL_BYTES = 1 << 20
-"""With less than this free, a write that ends half way is taken for a full disk."""
-
-_PAGE_HEADER_BYTES = 16
-
-_INLINE_BYTES_MAX = 1900
-"""Roughly: larger values go to pages of their own (LMDB wants two nodes to fit into a page)."""
+JOURNALED_BYTES_MAX = 64 << 10
+"""Larger batches go to the tree at once: written twice they would cost more than a sync."""
 
 
 class LmdbStore:
     """Items in `data_dir/store`, held exclusively by this process."""
 
     __slots__ = (
-        "_begin",
-        "_capacity_bytes",
+        "_closed",
         "_directory",
-        "_environment",
-        "_item_count",
-        "_items",
-        "_meta",
-        "_page_bytes",
-        "_used_bytes",
+        "_journal",
+        "_journal_usable",
+        "_tree",
+        "_waiting",
+        "_waiting_cost",
     )
 
     def __init__(self, data_dir: Path, capacity_bytes: int | None) -> None:
@@ -60,213 +47,190 @@ class LmdbStore:
 
         Raises StoreError, one line that says what to do.
         """
+        self._closed = False
         self._directory = DataDirectory(data_dir)
         try:
-            self._capacity_bytes = (
-                _disk_bytes(data_dir) if capacity_bytes is None else capacity_bytes
-            )
+            if capacity_bytes is None:
+                capacity_bytes = _disk_bytes(data_dir)
             path = data_dir / STORE_DIRECTORY
             make_directory(path)
-            self._environment = _open_environment(path, self._capacity_bytes)
-            self._begin = self._environment.begin
-            self._open_trees(path)
+            self._tree = LmdbTree(path, capacity_bytes)
         except BaseException:
             self._directory.close()
             raise
-
-    def _open_trees(self, path: Path) -> None:
-        environment = self._environment
+        self._waiting: dict[Name, bytes] = {}
+        """Durable in the journal, not yet in the tree."""
+        self._waiting_cost = 0
+        self._journal: Journal | None = None
+        self._journal_usable = False
         try:
-            info = environment.info()
-            self._page_bytes = int(environment.stat()["psize"])
-            whole_bytes = (int(info["last_pgno"]) + 1) * self._page_bytes
-            if os.stat(path / "data.mdb").st_size < whole_bytes and int(info["last_txnid"]) > 0:
-                # Touching the missing part of the map would be a SIGBUS, not an exception.
-                raise StoreError(
-                    f"{path / 'data.mdb'} was cut short; move the data directory away and start "
-                    "with an empty one: the other replicas fill it again"
-                )
-            self._items = environment.open_db(b"items")
-            self._meta = environment.open_db(b"meta")
-            sync_directory(path)
-            with self._begin(write=False) as transaction:
-                self._used_bytes, self._item_count = self._measure(transaction)
-        except lmdb.Error as error:
-            environment.close()
-            raise _open_error(path, error) from error
+            self._open_journal(path)
         except BaseException:
-            environment.close()
+            self.close()
             raise
+
+    def _open_journal(self, path: Path) -> None:
+        generation = self._tree.get_meta(GENERATION_KEY)
+        if generation is None:
+            generation = os.urandom(GENERATION_BYTES)
+            self._tree.put_meta(GENERATION_KEY, generation)
+        try:
+            self._journal = Journal(path / JOURNAL_FILE, generation)
+            sync_directory(path)
+            self._waiting = self._journal.replay()
+        except OSError as error:
+            if self._journal is None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                # There was none before, so nothing waits in it; the tree does without.
+                return
+            raise StoreError(
+                f"cannot read {path / JOURNAL_FILE}: {error.strerror}; check the disk and the "
+                "permissions"
+            ) from error
+        self._journal_usable = True
+        self._waiting_cost = sum(self._tree.cost(len(value)) for value in self._waiting.values())
 
     @property
     def item_count(self) -> int:
-        """How many items are stored, as of the last commit."""
-        return self._item_count
+        """How many items are stored."""
+        return self._tree.item_count + len(self._waiting)
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all pages in use, as of the last commit; free pages in the file do not count."""
-        return self._used_bytes
+        """Bytes of all pages in use, and the most that the waiting items will need."""
+        return self._tree.used_bytes + self._waiting_cost
 
     @property
     def capacity_bytes(self) -> int:
         """The bound above which writes are answered FULL."""
-        return self._capacity_bytes
+        return self._tree.capacity_bytes
 
     def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
         """Yield the names >= `start` in order; see `ItemStore.names`."""
-        count = NAMES_AT_FIRST
-        while True:
-            with self._begin(self._items) as transaction:
-                cursor = transaction.cursor()
-                if not cursor.set_range(start):
-                    return
-                keys = cursor.iternext(keys=True, values=False)
-                chunk = list(islice(keys, count))
-            yield from map(Name, chunk)
-            if len(chunk) < count:
-                return
-            count = min(count * 4, NAMES_PER_TRANSACTION_MAX)
-            start = chunk[-1] + b"\0"
+        # The waiting ones are taken first: they move towards the tree, never away from it.
+        waiting = sorted(name for name in list(self._waiting) if name >= start)
+        if not waiting:
+            yield from self._tree.names(start)
+            return
+        waiting.reverse()
+        for name in self._tree.names(start):
+            while waiting and waiting[-1] < name:
+                yield waiting.pop()
+            if waiting and waiting[-1] == name:
+                waiting.pop()
+            yield name
+        yield from reversed(waiting)
 
     def read(self, name: Name, offset: int, length: int, receive: Receive) -> None:
-        """Call `receive(data, size)` once, with a view of the map; see `ItemStore.read`."""
-        # Positional and without `with`: 0.3 µs of 1.7. The transaction behind it is not made anew:
-        # lmdb keeps one spare and renews it.
-        transaction = self._begin(self._items, None, False, True)
-        try:
-            value = transaction.get(name)
-            if value is None:
-                receive(None, 0)
-            elif length < 0:
-                receive(value[offset:] if offset else value, len(value))
-            else:
-                receive(value[offset : offset + length], len(value))
-        finally:
-            transaction.abort()
+        """Call `receive(data, size)` once, without a copy; see `ItemStore.read`."""
+        # First here, then the tree: an item leaves here only after the tree has it.
+        value = self._waiting.get(name)
+        if value is None:
+            self._tree.read(name, offset, length, receive)
+            return
+        end = len(value) if length < 0 else offset + length
+        receive(memoryview(value)[offset:end], len(value))
 
     def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
-        """Do all of `requests` in one transaction; see `ItemStore.apply`."""
-        try:
-            return self._commit(requests)
-        except (lmdb.Error, OSError) as error:
-            full = self._means_full(error)
-            if len(requests) > 1 and (full or isinstance(error, lmdb.TxnFullError)):
-                # Halves, so that what fits is found with few commits, each of them a sync.
-                middle = len(requests) // 2
-                return self.apply(requests[:middle]) + self.apply(requests[middle:])
-            return [WriteStatus.FULL if full else WriteStatus.FAILED] * len(requests)
+        """Do all of `requests` with one commit or one append; see `ItemStore.apply`."""
+        if self._append(requests):
+            return [WriteStatus.OK] * len(requests)
+        return self._apply_to_tree(requests)
 
-    def _means_full(self, error: Exception) -> bool:
-        """Tell whether a transaction failed for want of space."""
-        if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
-            return True
-        if os.strerror(errno.EDQUOT) in str(error):
-            return True
-        # LMDB calls it an I/O error when the disk took a part of what it was given. The file has
-        # grown over the last free blocks then.
-        if os.strerror(errno.EIO) not in str(error):
+    def _append(self, requests: Sequence[WriteItem | DeleteItem]) -> bool:
+        """Put a batch into the journal if it is one for it, and there is room everywhere."""
+        if self._journal is None or not self._journal_usable:
             return False
-        disk = os.statvfs(self._directory.path)
-        return disk.f_bavail * disk.f_frsize < DISK_FULL_BYTES
+        new: dict[Name, WriteItem] = {}
+        size = cost = 0
+        for request in requests:
+            assert len(request.name) == NAME_BYTES, "a name is 32 bytes"
+            if isinstance(request, DeleteItem):
+                return False
+            name = request.name
+            value_size = memoryview(request.value).nbytes
+            size += value_size
+            if size > JOURNALED_BYTES_MAX:
+                return False
+            if name in new or name in self._waiting:
+                continue
+            new[name] = request
+            cost += self._tree.cost(value_size)
+        if self.used_bytes + cost > self.capacity_bytes:
+            return False
+        try:
+            missing = [request for name, request in new.items() if not self._tree.contains(name)]
+        except lmdb.Error:
+            return False
+        try:
+            if missing and not self._journal.append(missing):
+                return False
+        except OSError:
+            # The record may be on disk or not. The tree answers for the batch, and a new generation
+            # makes sure that nothing of it comes back after it was deleted.
+            self._journal_usable = False
+            return False
+        for request in missing:
+            self._waiting[request.name] = bytes(request.value)
+            self._waiting_cost += self._tree.cost(len(self._waiting[request.name]))
+        return True
 
-    def _commit(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
-        statuses: list[WriteStatus] = []
-        add = statuses.append
-        with self._begin(self._items, write=True) as transaction:
-            estimate = self._used_bytes
-            for request in requests:
-                name = request.name
-                assert len(name) == NAME_BYTES, "a name is 32 bytes"
-                if isinstance(request, DeleteItem):
-                    transaction.delete(name)
-                    add(WriteStatus.OK)
-                    continue
-                cost = self._cost(memoryview(request.value).nbytes)
-                if estimate + cost > self._capacity_bytes:
-                    # The estimate adds up the worst cases; near the end the truth is asked for.
-                    estimate, _ = self._measure(transaction)
-                    if estimate + cost > self._capacity_bytes:
-                        present = transaction.get(name) is not None
-                        add(WriteStatus.OK if present else WriteStatus.FULL)
-                        continue
-                if transaction.put(name, request.value, overwrite=False):
-                    estimate += cost
-                add(WriteStatus.OK)
-            measured = self._measure(transaction)
-        self._used_bytes, self._item_count = measured
-        return statuses
+    def _apply_to_tree(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
+        """Let the tree take over what waits, and `requests` with it."""
+        if not self._waiting and (self._journal_usable or self._journal is None):
+            return self._tree.apply(requests)
+        statuses = self._take_over(requests)
+        if statuses is not None:
+            return statuses
+        if self._take_over(()) is not None:
+            return self._tree.apply(requests)
+        # The disk is full: what waits stays in the journal, and is acknowledged, so it cannot be
+        # deleted either. Other deletes still make room for it.
+        possible = [request for request in requests if request.name not in self._waiting]
+        done = iter(self._tree.apply(possible))
+        return [
+            next(done)
+            if request.name not in self._waiting
+            else (WriteStatus.OK if isinstance(request, WriteItem) else WriteStatus.FAILED)
+            for request in requests
+        ]
 
-    def _cost(self, size: int) -> int:
-        """Return the most that a new item adds to the pages in use, a split branch aside."""
-        # A split adds a page; whatever does not fit twice into a page gets pages of its own.
-        own = -(-(size + _PAGE_HEADER_BYTES) // self._page_bytes) if size > _INLINE_BYTES_MAX else 0
-        return (1 + own) * self._page_bytes
-
-    def _measure(self, transaction: lmdb.Transaction) -> tuple[int, int]:
-        stat = transaction.stat(self._items)
-        pages = stat["leaf_pages"] + stat["branch_pages"] + stat["overflow_pages"]
-        return pages * self._page_bytes, stat["entries"]
+    def _take_over(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus] | None:
+        """Commit what waits and `requests`, all in one transaction; None if that cannot be."""
+        waiting = [WriteItem(0, name, value) for name, value in self._waiting.items()]
+        generation = os.urandom(GENERATION_BYTES)
+        try:
+            statuses = self._tree.commit(
+                [*waiting, *requests], {GENERATION_KEY: generation}, len(waiting)
+            )
+        except (lmdb.Error, OSError):
+            return None
+        if self._journal is not None:
+            self._journal.start_over(generation)
+            self._journal_usable = True
+        # A new dict: a reader may be looking into the old one.
+        self._waiting = {}
+        self._waiting_cost = 0
+        return statuses[len(waiting) :]
 
     def get_meta(self, key: str) -> bytes | None:
         """Return a meta value, or None."""
-        with self._begin(self._meta) as transaction:
-            value = transaction.get(key.encode())
-            return None if value is None else bytes(value)
+        return self._tree.get_meta(key)
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably; waits for a running `apply`."""
-        try:
-            with self._begin(self._meta, write=True) as transaction:
-                transaction.put(key.encode(), value)
-        except (lmdb.Error, OSError) as error:
-            raise StoreError(
-                f"cannot write to the store in {self._directory.path}: {error}; "
-                "free some space or check the disk"
-            ) from error
+        self._tree.put_meta(key, value)
 
     def close(self) -> None:
-        """Close the map and let another daemon have the directory."""
-        self._environment.close()
+        """Close everything and let another daemon have the directory. The journal may stay."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tree.close()
+        if self._journal is not None:
+            self._journal.close()
         self._directory.close()
 
 
 def _disk_bytes(path: Path) -> int:
     disk = os.statvfs(path)
     return disk.f_frsize * disk.f_blocks
-
-
-def _open_environment(path: Path, capacity_bytes: int) -> lmdb.Environment:
-    map_bytes = capacity_bytes + capacity_bytes // 4 + MAP_SLACK_BYTES
-    map_bytes -= map_bytes % mmap.PAGESIZE
-    try:
-        return lmdb.open(
-            str(path),
-            map_size=map_bytes,
-            subdir=True,
-            create=True,
-            max_dbs=2,
-            max_spare_txns=4,
-            mode=0o600,
-            sync=True,
-            metasync=True,
-        )
-    except lmdb.Error as error:
-        raise _open_error(path, error) from error
-    except OSError as error:
-        raise StoreError(f"cannot open the store in {path}: {error.strerror}") from error
-
-
-def _open_error(path: Path, error: lmdb.Error) -> StoreError:
-    if isinstance(error, lmdb.DiskError | lmdb.MapFullError):
-        advice = "the disk is full: free some space"
-    elif isinstance(error, lmdb.MemoryError) or os.strerror(errno.ENOMEM) in str(error):
-        advice = "lower --capacity or raise the limit of address space (ulimit -v)"
-    elif isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError):
-        advice = (
-            "it is damaged: move the data directory away and start with an empty one, "
-            "the other replicas fill it again"
-        )
-    else:
-        advice = "check the disk and the permissions"
-    return StoreError(f"cannot open the store in {path}: {error}; {advice}")

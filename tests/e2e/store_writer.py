@@ -15,13 +15,17 @@ from pastryd.protocol.outbox import DeleteItem, ReadDone, StoreReply, WriteItem,
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore
 
-SIZES = (0, 100, 1000, 5000, 70_000, 1 << 20)
+SMALL_SIZES = (0, 100, 1000, 5000)
+ALL_SIZES = (0, 100, 1000, 5000, 70_000, 1 << 20)
 IN_FLIGHT = 20
+BLOCK = 64
+"""So many small writes in a row, which the journal takes, then as many of all kinds and deletes."""
 
 
 def value_of(number: int) -> bytes:
     """Return the value with this number: another one for each, of very different sizes."""
-    size = SIZES[number % len(SIZES)]
+    sizes = ALL_SIZES if number // BLOCK % 2 else SMALL_SIZES
+    size = sizes[number % len(sizes)]
     stamp = b"%016d" % number
     return (stamp * (size // 16 + 1))[:size] + stamp
 
@@ -32,7 +36,7 @@ def name_of(number: int) -> Name:
 
 
 def main(data_dir: Path, first: int) -> None:
-    """Keep `IN_FLIGHT` writes under way for ever; delete every seventh once it is there."""
+    """Keep `IN_FLIGHT` writes under way for ever; delete some once they are there."""
     store = LmdbStore(data_dir, 4 << 30)
     following = first
 
@@ -48,7 +52,7 @@ def main(data_dir: Path, first: int) -> None:
         if number < 0:
             os.write(1, b"-%d\n" % -number)
             submit_next()
-        elif number % 7 == 3:
+        elif number // BLOCK % 2 and number % 7 == 3:
             os.write(1, b"?%d\n" % number)
             executor.submit(DeleteItem(-number, name_of(number)))
         else:

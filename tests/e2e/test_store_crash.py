@@ -1,7 +1,8 @@
 """kill -9 of a writing process, many times over: what was acknowledged is there and whole.
 
 The writer runs in its own process (`store_writer.py`) and says on a pipe what was acknowledged,
-after it was. A kill may come at any moment, also while LMDB commits or grows its file.
+after it was. A kill may come at any moment, also while the journal is written
+or taken over, and while LMDB commits or grows its file.
 """
 
 import os

@@ -11,7 +11,7 @@ import pytest
 from pastryd.errors import StoreError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
-from pastryd.store import lmdb_store
+from pastryd.store import lmdb_tree
 from pastryd.store.data_directory import MARKER
 from pastryd.store.lmdb_store import LmdbStore
 
@@ -89,7 +89,7 @@ def test_a_full_map_is_a_full_store_for_what_does_not_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The map is as large as the capacity, the pages of LMDB itself come on top: the map is first.
-    monkeypatch.setattr(lmdb_store, "MAP_SLACK_BYTES", -(2 * MIB) // 4)
+    monkeypatch.setattr(lmdb_tree, "MAP_SLACK_BYTES", -(2 * MIB) // 4)
     store = LmdbStore(tmp_path, 2 * MIB)
     batch = [write(number, 100_000) for number in range(40)]
     statuses = store.apply(batch)
@@ -154,7 +154,7 @@ def test_a_file_that_was_cut_short_is_refused_instead_of_a_bus_error(tmp_path: P
 
 def test_an_error_of_the_disk_is_failed_and_not_an_exception(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, MIB)
-    store._environment.close()
+    store._tree._environment.close()
     assert store.apply([write(1, 10), write(2, 10)]) == [WriteStatus.FAILED] * 2
     with pytest.raises(StoreError):
         store.put_meta("identity", b"key")
