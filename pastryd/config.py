@@ -23,7 +23,7 @@ class Config:
     hops_max: int = 32
 
     # Per-hop acks: how fast a lookup goes around a silent hop.
-    rto_initial_s: float = 0.1
+    rto_initial_s: float = 0.05
     rto_min_s: float = 0.03
     rto_max_s: float = 0.5
     route_attempts: int = 5

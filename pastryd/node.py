@@ -263,6 +263,7 @@ class PastryNode:
             return
         self.leaving = True
         self.liveness.stop()
+        self.leafset_upkeep.stop()
         message = m.Leave(self.identity.incarnation)
         for handle in self.context.leaf_set.members():
             self.context.send(message, self.context.peers.of(handle), now)
@@ -298,8 +299,6 @@ class PastryNode:
             upkeep.probe(peer.handle, now)
 
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
-        if self.leaving:
-            return
         self.table_upkeep.hear_rate(peer.id, message.failure_rate)
         self.leafset_upkeep.on_probe(message, peer, now)
 

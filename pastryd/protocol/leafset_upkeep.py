@@ -11,7 +11,7 @@ the ring neighbours of the dead node alone, the others verify what they hear.
 
 from collections.abc import Callable
 
-from pastryd.ids import NodeId
+from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
@@ -21,6 +21,7 @@ from pastryd.wire.messages import FAILED_MAX, LeafSetProbe, LeafSetReply
 
 TOMBSTONES_MAX = 1024
 REPAIR_INTERVAL_S = 0.05
+STEPPING_STONES = 3
 FULL_PROBE_BYTES_LEFT = 28
 """What one entry of `failed` costs; there must be room beside the members."""
 
@@ -41,6 +42,7 @@ class LeafSetUpkeep:
         "_repair_version",
         "_repair_wait_s",
         "_requests",
+        "_stopped",
         "active",
     )
 
@@ -66,11 +68,16 @@ class LeafSetUpkeep:
         self._repair_wait_s = REPAIR_INTERVAL_S
         self._repair_version = -1
         self._repair_timer: Timer | None = None
+        self._stopped = False
         self.active = False
 
     def start(self, now: float) -> None:
         """Begin the periodic exchange (Bamboo 2004, sec. 3)."""
         self._arm_exchange(now)
+
+    def stop(self) -> None:
+        """We are leaving: probe nobody and answer nobody, so that nobody takes us back."""
+        self._stopped = True
 
     def activate_alone(self, now: float) -> None:
         """Start a new ring: nobody else is in it, so nothing needs to be asked."""
@@ -90,7 +97,7 @@ class LeafSetUpkeep:
 
     def probe(self, handle: Handle, now: float) -> None:
         """Probe a node, unless that is under way."""
-        if handle.id in self._probing or handle.id == self._context.identity.id:
+        if self._stopped or handle.id in self._probing or handle.id == self._context.identity.id:
             return
         peer = self._context.peers.of(handle)
         config = self._context.config
@@ -110,6 +117,8 @@ class LeafSetUpkeep:
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
         """Somebody asks: learn from it and answer with our own."""
+        if self._stopped:
+            return
         self._learn(message, peer, now)
         self._context.send(LeafSetReply(message.nonce, *self._content(peer)), peer, now)
         self._settle(now)
@@ -252,22 +261,26 @@ class LeafSetUpkeep:
         else:
             longest = self._context.config.leaf_set_exchange_s
             self._repair_wait_s = min(2 * self._repair_wait_s, longest)
-        for side in (leaf_set.left, leaf_set.right):
-            if len(side) < self._context.config.leaf_set_size // 2:
-                self._extend(side, now)
+        wanted = self._context.config.leaf_set_size // 2
+        for side, to_right in ((leaf_set.left, False), (leaf_set.right, True)):
+            if len(side) < wanted:
+                self._extend(side, to_right, now)
 
-    def _extend(self, side: list[Handle], now: float) -> None:
-        """Ask the outermost of a short side; an empty side: the nearest table entries."""
+    def _extend(self, side: list[Handle], to_right: bool, now: float) -> None:
+        """Ask the outermost of a short side; an empty side: the nearest that we know that way."""
         if side:
             outermost = side[-1]
             self._context.peers.of(outermost).digest = 0
             self.probe(outermost, now)
             return
-        own = self._context.identity.id
-        entries = list(self._context.table.entries())
-        entries.sort(key=lambda h: min((h.id - own) % (1 << 128), (own - h.id) % (1 << 128)))
-        for handle in entries[:3]:
-            self.probe(handle, now)
+        own_id = self._context.identity.id
+        known = {h.id: h for h in self._context.leaf_set.members()}
+        known.update((h.id, h) for h in self._context.table.entries())
+        for node_id in sorted(
+            known, key=lambda i: clockwise(own_id, i) if to_right else clockwise(i, own_id)
+        )[:STEPPING_STONES]:
+            self._context.peers.of(known[node_id]).digest = 0
+            self.probe(known[node_id], now)
 
     def _become_active(self, now: float) -> None:
         self.active = True

@@ -1,0 +1,140 @@
+"""Rings of real nodes in the virtual network: build, break, heal; the oracle says what is right."""
+
+import pytest
+
+from pastryd.config import Config
+from tests.support.network import VirtualNetwork
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 9, 16, 17, 18, 19, 40])
+def test_a_ring_of_any_size_is_consistent(size: int) -> None:
+    network = VirtualNetwork(seed=size)
+    network.ring(size, settle_s=10)
+    assert network.is_consistent()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nodes_that_all_join_at_once_form_one_ring(seed: int) -> None:
+    network = VirtualNetwork(seed)
+    first = network.add()
+    for _ in range(29):
+        network.add([first])
+    network.run_until(network.is_consistent, 20)
+
+
+def test_nodes_that_know_only_each_other_form_one_ring() -> None:
+    network = VirtualNetwork(seed=1)
+    nodes = [network.add(start=False) for _ in range(3)]
+    for node in nodes:
+        others = [n.endpoint for n in nodes if n is not node]
+        network.step(node, lambda node=node, others=others: node.core.start(others, network.now))
+    network.run_until(network.is_consistent, 60)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_joins_succeed_on_a_lossy_network(seed: int) -> None:
+    network = VirtualNetwork(seed, loss=0.1, duplication=0.05)
+    first = network.add()
+    for _ in range(19):
+        network.add([first])
+    network.run_until(network.is_consistent, 90)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_quarter_of_the_nodes_dies_at_once(seed: int) -> None:
+    network = VirtualNetwork(seed)
+    nodes = network.ring(16)
+    for node in network.rng.sample(nodes, 4):
+        network.crash(node)
+    network.run_until(network.is_consistent, 10)
+
+
+def test_one_whole_side_of_a_leaf_set_dies_at_once() -> None:
+    network = VirtualNetwork(seed=8)
+    nodes = sorted(network.ring(60, settle_s=30), key=lambda n: n.core.identity.id)
+    for node in nodes[10:18]:
+        network.crash(node)
+    network.run_until(network.is_consistent, 30)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_split_ring_merges_when_the_network_heals(seed: int) -> None:
+    network = VirtualNetwork(seed)
+    nodes = network.ring(20)
+    network.split(nodes[:7], nodes[7:])
+    network.run(30)
+    assert not network.is_consistent()
+    network.split()
+    network.run_until(network.is_consistent, 60)
+
+
+def test_two_rings_merge_through_a_remembered_bootstrap_address() -> None:
+    network = VirtualNetwork(seed=11)
+    one = network.add()
+    for _ in range(9):
+        network.add([one])
+    network.run(5)
+    other = network.add()
+    for _ in range(9):
+        network.add([other])
+    network.run(5)
+    network.step(other, lambda: other.core.add_seeds([one.endpoint]))
+    network.run_until(network.is_consistent, 90)
+
+
+def test_a_restarted_node_is_welcome_at_once_and_no_ghost_remains() -> None:
+    network = VirtualNetwork(seed=12)
+    nodes = network.ring(16)
+    old = nodes[5]
+    network.crash(old)
+    network.run(1)
+    network.restart(old, [nodes[0]])
+    network.run_until(network.is_consistent, 5)
+    network.run(30)
+    assert network.is_consistent()
+
+
+def test_who_leaves_is_forgotten_at_once_and_does_not_come_back() -> None:
+    network = VirtualNetwork(seed=13)
+    nodes = network.ring(16)
+    leaver = nodes[3]
+    network.step(leaver, lambda: leaver.core.leave(network.now))
+    network.run(0.1)
+    own_id = leaver.core.identity.id
+    others = [n for n in nodes if n is not leaver]
+    assert all(own_id not in n.core.context.leaf_set for n in others)
+    network.run(5)
+    network.crash(leaver)
+    network.run_until(network.is_consistent, 10)
+
+
+def test_a_node_survives_the_loss_of_all_others_and_takes_them_back() -> None:
+    network = VirtualNetwork(seed=14)
+    nodes = network.ring(4)
+    for node in nodes[1:]:
+        network.crash(node)
+    network.run(15)
+    assert nodes[0].core.active and len(nodes[0].core.context.leaf_set) == 0
+    for node in nodes[1:]:
+        network.restart(node, [nodes[0]])
+    network.run_until(network.is_consistent, 15)
+
+
+@pytest.mark.parametrize("preset,limit", [("lan", 4.0), ("wan", 0.5)])
+@pytest.mark.parametrize("size", [2, 16, 40])
+def test_idle_traffic_is_within_its_budget(preset: str, limit: float, size: int) -> None:
+    """Datagrams sent per node and second at rest."""
+    config = Config.lan() if preset == "lan" else Config.wan()
+    network = VirtualNetwork(size, config, delay_s=0.001)
+    network.ring(size, settle_s=10 * config.heartbeat_s)
+    before, duration = network.datagrams, 200 * config.heartbeat_s
+    network.run(duration)
+    assert (network.datagrams - before) / duration / size <= limit
+
+
+def test_a_bootstrap_address_that_is_our_own_starts_a_ring() -> None:
+    network = VirtualNetwork(seed=15)
+    node = network.add(start=False)
+    network.step(node, lambda: node.core.start([node.endpoint], network.now))
+    network.run(2)
+    assert node.core.active

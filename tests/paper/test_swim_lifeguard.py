@@ -1,0 +1,109 @@
+"""SWIM (Das et al. 2002) and Lifeguard (Dadgar et al. 2018): who is declared dead, who is not."""
+
+import pytest
+
+from pastryd.config import Config
+from pastryd.state.peers import Liveness
+from pastryd.wire.messages import Suspect
+from tests.support.network import VirtualNetwork, VirtualNode
+
+
+def left_of(network: VirtualNetwork, victim: VirtualNode) -> VirtualNode:
+    """The node that watches the victim."""
+    for node in network.live:
+        right = node.core.context.leaf_set.immediate_right
+        if right is not None and right.id == victim.core.identity.id:
+            return node
+    raise AssertionError("nobody watches")
+
+
+@pytest.mark.parametrize("preset,limit_s", [("lan", 2.0), ("wan", 15.0)])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("hung", [False, True])
+def test_a_silent_neighbour_is_declared_dead_in_time(
+    preset: str, limit_s: float, seed: int, hung: bool
+) -> None:
+    """The issue's bounds, for a crash and for a SIGSTOP alike."""
+    config = Config.lan() if preset == "lan" else Config.wan()
+    network = VirtualNetwork(seed, config, delay_s=0.0005 if preset == "lan" else 0.05)
+    network.ring(20, settle_s=20 * config.heartbeat_s)
+    victim = network.rng.choice(network.live)
+    watcher = left_of(network, victim)
+    if hung:
+        network.hang(victim)
+    else:
+        network.crash(victim)
+    network.run(limit_s)
+    assert victim.core.identity.id not in watcher.core.context.leaf_set
+    peer = watcher.core.context.peers.get(victim.core.identity.id)
+    assert peer is not None and peer.liveness is Liveness.DEAD
+
+
+def test_indirect_probes_save_a_node_that_one_link_cannot_reach() -> None:
+    """SWIM sec. 4.1: other members still reach it, so it is not declared dead."""
+    network = VirtualNetwork(seed=2)
+    network.ring(12, settle_s=5)
+    victim = network.live[3]
+    watcher = left_of(network, victim)
+    pair = {victim.endpoint, watcher.endpoint}
+    original = network.transmit
+
+    def transmit(data, sender, destination):  # type: ignore[no-untyped-def]
+        if {sender.endpoint, destination.endpoint} != pair:
+            original(data, sender, destination)
+
+    network.transmit = transmit  # type: ignore[method-assign]
+    network.run(20)
+    for node in network.live:
+        if node is not victim:
+            assert victim.core.identity.id in node.core.context.leaf_set
+    assert watcher.core.stats.snapshot()["saved_by_indirect_ping"] > 0
+
+
+def test_the_accused_refutes_with_a_higher_incarnation() -> None:
+    """SWIM sec. 4.2: suspicion ends when its subject speaks up."""
+    network = VirtualNetwork(seed=3)
+    nodes = network.ring(8, settle_s=5)
+    accused, accuser = nodes[2], nodes[5]
+    before = accused.core.identity.incarnation
+    peer = accuser.core.context.peers.get(accused.core.identity.id)
+    assert peer is not None
+    network.step(
+        accuser,
+        lambda: accuser.core.context.send(
+            Suspect(accused.core.identity.id, before), peer, network.now
+        ),
+    )
+    network.run(1)
+    assert accused.core.identity.incarnation == before + 1
+    assert peer.handle.incarnation == before + 1 and peer.liveness is Liveness.ALIVE
+
+
+def test_a_node_that_stood_still_accuses_nobody() -> None:
+    """Lifeguard: after a stall it doubts itself; nobody loses a live neighbour for it."""
+    network = VirtualNetwork(seed=4)
+    nodes = network.ring(16, settle_s=5)
+    sleeper = nodes[4]
+    network.hang(sleeper)
+    network.run(30)
+    others = [n for n in nodes if n is not sleeper]
+    assert all(sleeper.core.identity.id not in n.core.context.leaf_set for n in others)
+    network.resume(sleeper)
+    assert not sleeper.core.active, "it answers for nothing until the others confirmed it"
+    network.run_until(network.is_consistent, 10)
+    deaths = [
+        e for _, e in sleeper.logged if e.event == "peer_liveness" and e.fields["now"] == "dead"
+    ]
+    assert deaths == []
+
+
+def test_a_cut_off_node_stretches_its_own_timeouts() -> None:
+    """Lifeguard: helpers that do not even answer mean that we may be the one who cannot hear."""
+    network = VirtualNetwork(seed=5)
+    nodes = network.ring(10, settle_s=5)
+    lonely = nodes[3]
+    network.split([lonely], [n for n in nodes if n is not lonely])
+    network.run(3)
+    assert lonely.core.liveness.awareness.score > 0
+    network.split()
+    network.run_until(network.is_consistent, 60)
