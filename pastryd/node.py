@@ -12,6 +12,7 @@ from typing import Any
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import Name, Position
+from pastryd.item_machines import ItemMachines
 from pastryd.protocol.application import Application
 from pastryd.protocol.context import Context
 from pastryd.protocol.join import Joiner
@@ -35,11 +36,16 @@ class PastryNode:
     """One node of a ring."""
 
     def __init__(
-        self, identity: Handle, config: Config, rng: Random, names: Iterable[Name] = ()
+        self,
+        identity: Handle,
+        config: Config,
+        rng: Random,
+        names: Iterable[Name] = (),
+        bytes_held: int = 0,
     ) -> None:
         """`identity.host` may be empty: the first peer tells us where it sees us.
 
-        `names`: what the store holds already, ascending.
+        `names`: what the store holds already, ascending, `bytes_held` in all.
         """
         self.context = context = Context(identity, config, rng)
         self._requests = requests = Requests(context)
@@ -66,10 +72,21 @@ class PastryNode:
             lambda: self.active,
             self.leafset_upkeep.activate_alone,
         )
-        self.router.register(self.joiner)
+        self.items = ItemMachines(
+            context,
+            requests,
+            lambda key, payload, name, now, keep_trail: self.router.route(
+                key, payload, name, now, keep_trail=keep_trail
+            ),
+            lambda: self.active,
+            names,
+            bytes_held,
+        )
+        for application in (self.joiner, *self.items.applications):
+            self.router.register(application)
         self._started = False
         self.leaving = False
-        self._handlers = self._dispatch_table()
+        self._handlers = self._dispatch_table() | self.items.handlers()
 
     def _dispatch_table(self) -> dict[type[Any], Handler]:
         answered: Handler = self._requests.answered
@@ -125,6 +142,7 @@ class PastryNode:
         self.leafset_upkeep.start(now)
         self.liveness.start(now)
         self.table_upkeep.start(now)
+        self.items.start(now)
         self.joiner.start(seeds, alone_after_s, now)
 
     def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
@@ -179,7 +197,7 @@ class PastryNode:
 
     def store_completed(self, reply: StoreReply, now: float) -> None:
         """Take in the store's answer to a request."""
-        raise NotImplementedError
+        self.items.store_completed(reply, now)
 
     def report_stall(self, lag_s: float, now: float) -> None:
         """We stood still for `lag_s`: nobody's silence during it counts, and we doubt ourselves.
@@ -257,8 +275,16 @@ class PastryNode:
         shared = leaf_set.shared_ranges(handle.id, rank)
         return shared[0] if len(shared) == 1 else None
 
-    def leave(self, now: float) -> None:
-        """Tell the leaf set that we go. The driver stops us once our items are handed over."""
+    def leave(self, now: float, then: Callable[[float], None] = lambda now: None) -> None:
+        """Hand over our items (bounded by `leave_timeout_s`), tell the leaf set, call `then`."""
+
+        def handed_over(now: float) -> None:
+            self._tell_leave(now)
+            then(now)
+
+        self.items.leave(handed_over, now)
+
+    def _tell_leave(self, now: float) -> None:
         if self.leaving:
             return
         self.leaving = True
@@ -274,6 +300,7 @@ class PastryNode:
         self.context.leaf_set.check_invariants()
         self.context.table.check_invariants()
         assert self.identity.id not in self.context.leaf_set
+        self.items.check_invariants()
 
     # -- wiring --
 
@@ -329,6 +356,7 @@ class PastryNode:
             self.joiner.rejoin(now)
 
     def _on_leaf_set_change(self, handle: Handle, joined: bool, now: float) -> None:
+        self.items.update(handle, joined, now)
         for application in self.router.applications:
             application.update(handle, joined, now)
 

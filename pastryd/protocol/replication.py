@@ -126,6 +126,12 @@ class Replication:
         self._unequal = {peer.id: None for peer in self._partners()}
         self._arm_round(now, SOON_S)
 
+    def recheck(self, now: float) -> None:
+        """An item of ours was lost: compare soon, so that a good copy comes back."""
+        if self._wheel is not None:
+            self._unequal = {peer.id: None for peer in self._partners()}
+            self._arm_round(now, SOON_S)
+
     @property
     def settled(self) -> bool:
         """Nothing is missing, as far as we know, and no neighbour is known to differ."""

@@ -71,14 +71,17 @@ class Requests:
         *,
         attempts: int = 3,
         timeout_s: float | None = None,
+        measure: bool = True,
     ) -> int:
         """Send a message that carries a fresh `nonce` field; return that nonce.
 
         The first wait is `timeout_s`, or the peer's retransmission timeout; then it doubles.
+        `measure` False: the answer waits for more than the network and is no RTT sample.
         """
         nonce: int = message.nonce  # type: ignore[union-attr]
         first = peer.rtt.rto if timeout_s is None else timeout_s
         pending = _Pending(peer, encode(message), on_answer, attempts - 1, first, now)
+        pending.repeated = not measure
         if len(self._pending) >= PENDING_MAX:
             self._context.stats.count("requests_refused")
             self._context.deadlines.arm(now, on_answer, None)

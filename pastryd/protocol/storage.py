@@ -49,12 +49,15 @@ class Storage:
         "_tickets",
         "_writes",
         "inventory",
+        "on_forgotten",
     )
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.inventory = Inventory()
         """What is durably here. Whoever starts the node fills it from a scan of the store."""
+        self.on_forgotten: Callable[[float], None] | None = None
+        """Told that an item of ours was lost, so that repair looks at once."""
         self._ticket = 0
         self._reads: dict[int, ThenRead] = {}
         self._tickets: dict[int, tuple[Name, int]] = {}
@@ -154,6 +157,8 @@ class Storage:
             self._context.log("bad_copy_dropped", name=name.hex())
             self.drop_cached(name)
             self.delete(name, _ignore, now)
+            if self.on_forgotten is not None:
+                self.on_forgotten(now)
 
     def store_completed(self, reply: StoreReply, now: float) -> None:
         """Take a reply of the store."""

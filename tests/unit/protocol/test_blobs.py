@@ -1,0 +1,240 @@
+"""Put and get over a whole virtual ring: copies, hedging, corruption, refusals (DESIGN sec. 6)."""
+
+from random import Random
+
+import pytest
+
+from pastryd.config import Config
+from pastryd.ids import Name, position_of, rank
+from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
+from pastryd.protocol.blobs_put import PutResult
+from pastryd.protocol.items import IndexEntry, name_of
+from pastryd.wire.verbs import AnswerStatus
+from tests.support.network import VirtualNetwork, VirtualNode
+
+
+def ring(size: int, **options: object) -> VirtualNetwork:
+    network = VirtualNetwork(**options)  # type: ignore[arg-type]
+    network.ring(size)
+    return network
+
+
+def put(
+    network: VirtualNetwork, node: VirtualNode, value: bytes, name: Name | None = None
+) -> PutResult:
+    results: list[PutResult] = []
+    name = name or name_of(value)
+    network.step(
+        node,
+        lambda: node.core.items.blobs.put(
+            name, len(value), value, None, lambda result, now: results.append(result), network.now
+        ),
+    )
+    network.run_until(lambda: bool(results), 30, 0.001)
+    return results[0]
+
+
+def get(network: VirtualNetwork, node: VirtualNode, name: Name) -> FindResult:
+    results: list[FindResult] = []
+    network.step(
+        node,
+        lambda: node.core.items.blobs.find(
+            name, lambda result, now: results.append(result), network.now
+        ),
+    )
+    network.run_until(lambda: bool(results), 30, 0.001)
+    return results[0]
+
+
+def closest(network: VirtualNetwork, name: Name) -> list[VirtualNode]:
+    position = position_of(name)
+    return sorted(network.live, key=lambda n: rank(position, n.core.identity.id))
+
+
+def holders(network: VirtualNetwork, name: Name) -> list[VirtualNode]:
+    return [n for n in network.live if name in n.disk.items]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1024, 1100, 70_000, 1 << 20])
+def test_a_put_ends_with_k_durable_copies_and_any_node_gets_it(size):
+    network = ring(8)
+    value = Random(size).randbytes(size)
+    name = name_of(value)
+    assert put(network, network.nodes[0], value) == PutResult(AnswerStatus.OK, 3)
+    replicas = closest(network, name)[:3]
+    assert sorted(map(id, holders(network, name))) == sorted(map(id, replicas))
+    for node in network.nodes:
+        result = get(network, node, name)
+        assert isinstance(result, Object) and result.value == value
+
+
+def test_a_small_put_costs_three_offers_and_three_answers():
+    network = ring(16)
+    value = bytes(1024)
+    node = closest(network, name_of(value))[-1]
+    before = sum(n.sent for n in network.nodes)
+    put(network, node, value)
+    assert sum(n.sent for n in network.nodes) - before <= 6 + 2
+    node = closest(network, name_of(value))[-2]
+    before = sum(n.sent for n in network.nodes)
+    get(network, node, name_of(value))
+    assert sum(n.sent for n in network.nodes) - before <= 2 + 1
+
+
+def test_in_a_ring_smaller_than_k_all_nodes_are_enough():
+    for size in (1, 2):
+        network = ring(size)
+        assert put(network, network.nodes[0], b"x") == PutResult(AnswerStatus.OK, size)
+        assert len(holders(network, name_of(b"x"))) == size
+
+
+def test_in_a_large_ring_puts_and_gets_are_routed():
+    network = ring(40, seed=3)
+    for i, node in enumerate(network.nodes[:10]):
+        value = b"%d" % i * 100
+        assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
+        assert holders(network, name_of(value)) == [
+            n for n in network.live if n in closest(network, name_of(value))[:3]
+        ]
+        other = network.nodes[-1 - i]
+        result = get(network, other, name_of(value))
+        assert isinstance(result, Object) and result.value == value
+        assert get(network, other, name_of(value + b"no")) is Failure.NOT_FOUND
+
+
+def test_not_found_is_said_at_once_when_all_answer():
+    network = ring(8)
+    start = network.now
+    assert get(network, network.nodes[0], name_of(b"nothing")) is Failure.NOT_FOUND
+    assert network.now - start < 0.1
+
+
+def test_a_hung_replica_delays_a_get_by_less_than_100_ms():
+    network = ring(12)
+    value = bytes(900)
+    name = name_of(value)
+    put(network, network.nodes[0], value)
+    order = closest(network, name)
+    for hung in order[:2]:
+        network.hang(hung)
+    for reader in order[6:]:
+        start = network.now
+        result = get(network, reader, name)
+        assert isinstance(result, Object)
+        assert network.now - start < 0.1
+
+
+def test_what_may_exist_at_an_unreachable_node_is_not_called_missing():
+    network = ring(6)
+    name = name_of(b"x")
+    order = closest(network, name)
+    for node in order[:3]:
+        network.hang(node)
+    results: list[FindResult] = []
+    reader = order[-1]
+    network.step(
+        reader,
+        lambda: reader.core.items.blobs.find(name, lambda r, now: results.append(r), network.now),
+    )
+    network.run(0.5)
+    assert not results
+
+
+def test_a_put_does_not_wait_for_a_hung_replica():
+    network = ring(8)
+    value = b"v" * 500
+    order = closest(network, name_of(value))
+    network.hang(order[1])
+    start = network.now
+    assert put(network, order[-1], value) == PutResult(AnswerStatus.OK, 3)
+    assert network.now - start < 1.0
+
+
+def test_a_put_reports_how_many_copies_it_reached():
+    network = ring(3, config=Config.lan())
+    value = b"v" * 500
+    for node in network.nodes[1:]:
+        node.disk.full = True
+    result = put(network, network.nodes[0], value)
+    assert result == PutResult(AnswerStatus.UNDER_REPLICATED, 1)
+    network.nodes[0].disk.full = True
+    assert put(network, network.nodes[0], b"other") == PutResult(AnswerStatus.FULL, 0)
+
+
+def test_a_full_replica_is_replaced_by_the_next_closest():
+    network = ring(8)
+    value = b"v" * 500
+    order = closest(network, name_of(value))
+    order[0].disk.full = True
+    assert put(network, order[-1], value) == PutResult(AnswerStatus.OK, 3)
+    assert name_of(value) in order[3].disk.items
+
+
+def test_equal_puts_at_one_time_join_and_later_ones_cost_little():
+    network = ring(8)
+    value = Random(1).randbytes(200_000)
+    name = name_of(value)
+    results: list[PutResult] = []
+    for node in network.nodes[:2] * 2:
+        network.step(
+            node,
+            lambda node=node: node.core.items.blobs.put(
+                name, len(value), value, None, lambda r, now: results.append(r), network.now
+            ),
+        )
+    network.run_until(lambda: len(results) == 4, 10)
+    assert results == [PutResult(AnswerStatus.OK, 3)] * 4
+    before = network.datagrams
+    put(network, network.nodes[5], value)
+    assert network.datagrams - before < 20
+
+
+def test_a_value_that_is_not_what_its_name_says_is_refused():
+    network = ring(4)
+    result = put(network, network.nodes[0], b"abc", name_of(b"abd"))
+    assert result == PutResult(AnswerStatus.CORRUPT, 0)
+    assert not holders(network, name_of(b"abd"))
+
+
+@pytest.mark.parametrize("size", [500, 50_000])
+def test_a_bad_copy_is_fetched_elsewhere_and_replaced(size):
+    network = ring(8)
+    value = Random(size).randbytes(size)
+    name = name_of(value)
+    put(network, network.nodes[0], value)
+    order = closest(network, name)
+    for node in network.nodes:
+        node.core.items.storage.drop_cached(name)
+    bad = bytearray(value)
+    bad[7] ^= 1
+    for node in order[:2]:
+        node.disk.items[name] = bytes(bad)
+    for reader in order:
+        result = get(network, reader, name)
+        assert isinstance(result, Object) and result.value == value
+    network.run(15)
+    assert all(n.disk.items[name] == value for n in order[:3])
+
+
+def test_index_entries_are_found_under_their_key():
+    network = ring(8)
+    key = name_of(b"large blob")
+    entries = [IndexEntry(key, name_of(b"m%d" % i), 5 << 20) for i in range(2)]
+    for entry in entries:
+        result = put(network, network.nodes[1], entry.encode(), entry.name)
+        assert result == PutResult(AnswerStatus.OK, 3)
+    for node in network.nodes:
+        result = get(network, node, key)
+        assert isinstance(result, Entries)
+        assert sorted(result.records) == sorted(e.encode() for e in entries)
+
+
+def test_puts_and_gets_survive_heavy_loss():
+    network = ring(10, seed=5)
+    network.loss = 0.1
+    values = [Random(i).randbytes(3000 * i + 10) for i in range(8)]
+    for i, value in enumerate(values):
+        assert put(network, network.nodes[i], value).status is AnswerStatus.OK
+    for i, value in enumerate(values):
+        result = get(network, network.nodes[-1 - i], name_of(value))
+        assert isinstance(result, Object) and result.value == value
