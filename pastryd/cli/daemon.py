@@ -10,15 +10,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from pastryd.cli import exits
 from pastryd.cli.settings import PARSERS, PORT, Settings, load_settings
-
-if TYPE_CHECKING:
-    from pastryd.service import Service
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -195,23 +192,19 @@ async def _run(settings: Settings, stop_with_stdin: bool) -> None:
     signals = _Signals()
     if stop_with_stdin:
         signals.stop_with_stdin()
-    service = _service(Service, settings)
+    service = Service(settings)
     try:
         await _first_of(service.start(), signals.leave.wait())
         if not signals.leave.is_set():
             notify("READY=1")
             await _first_of(service.wait_stopped(), signals.leave.wait())
-        notify("STOPPING=1")
-        if signals.leave.is_set() and not signals.stop.is_set():
-            log.info("leaving: handing objects over; Ctrl-C again stops at once")
-            await _first_of(service.leave(), signals.stop.wait())
+            notify("STOPPING=1")
+            if signals.leave.is_set() and not signals.stop.is_set():
+                log.info("handing_over", advice="Ctrl-C stops at once")
+                await _first_of(service.leave(), signals.stop.wait())
     finally:
         await service.stop()
-    log.info("stopped")
-
-
-def _service(service_class: "type[Service]", settings: Settings) -> "Service":
-    return service_class(settings)  # type: ignore
+    log.info("node_stopped")
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def status_of(error: errors.PastryError) -> int:
             return status
     from pastryd.client import RefusedError  # noqa: PLC0415  (loaded already, if it was raised)
 
-    return REFUSED if isinstance(error, RefusedError) else UNEXPECTED
+    return REFUSED if isinstance(error, RefusedError) else BAD_INPUT
 
 
 def complain(program: str, message: str) -> None:

@@ -40,17 +40,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def ready_address(process: Process) -> str:
-    return str(process.event("ready")["address"])
+    return str(process.event("node_ready")["address"])
 
 
 def test_without_bootstrap_it_says_that_it_starts_a_new_ring(start: Start) -> None:
     first = start()
-    assert first.event("starting a new ring")
+    assert first.event("starting_a_new_ring")
     address = ready_address(first)
     assert pastry("ping", node=address).status == 0
     second = start("--bootstrap", address, name="second")
     assert ready_address(second) != address
-    assert not any("new ring" in line for line in second.seen)
+    assert not any("new_ring" in line for line in second.seen)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -69,12 +69,12 @@ def test_one_signal_leaves_gracefully_and_the_blob_stays(
 
 def test_a_restart_keeps_identity_and_data(start: Start) -> None:
     first = start()
-    ready = first.event("ready")
-    put = pastry("put", "-", node=str(ready["address"]), stdin=b"kept")
+    identity = first.event("node_started")["id"]
+    put = pastry("put", "-", node=ready_address(first), stdin=b"kept")
     first.kill()
-    again = start().event("ready")
-    assert again["id"] == ready["id"]
-    assert pastry("get", put.out.decode().strip(), node=str(again["address"])).out == b"kept"
+    again = start()
+    assert again.event("node_started")["id"] == identity
+    assert pastry("get", put.out.decode().strip(), node=ready_address(again)).out == b"kept"
 
 
 def test_silent_bootstrap_is_told_and_ends_only_with_its_timeout(start: Start) -> None:

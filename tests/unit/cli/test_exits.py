@@ -8,6 +8,7 @@ import pytest
 
 from pastryd import errors
 from pastryd.cli import exits
+from pastryd.client import RefusedError
 
 
 def outcome(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -33,6 +34,8 @@ def outcome(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> 
         (errors.UnreachableError("m"), exits.UNREACHABLE),
         (errors.UnderReplicatedError("m"), exits.UNDER_REPLICATED),
         (errors.CorruptError("m"), exits.CORRUPT),
+        (errors.PastryError("port taken"), exits.BAD_INPUT),
+        (RefusedError("full"), exits.REFUSED),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "file"), exits.REFUSED),
         (click.UsageError("m"), exits.BAD_INPUT),
     ],
