@@ -1,0 +1,252 @@
+"""Who asks whom for what next: the node's receive window, the order of its pulls (DESIGN sec. 7).
+
+Owns the outstanding requests and what they are charged at; no pull may ask past its path's window
+or the node's. Foreground pulls take turns; background ones share what is left over, at most half.
+Knows nothing of answers, failures or callers: `transfer.py` tells it what ended.
+"""
+
+from collections.abc import Callable, Collection
+
+from pastryd.ids import Name
+from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, Context
+from pastryd.protocol.pull_state import BURST_MAX, LAPSED_MAX, Holder, Pulling, Request
+from pastryd.state.peers import Liveness
+from pastryd.wire.messages import Pull
+
+BUFFER_COST = 2
+"""The kernel charges a datagram that waits in a receive buffer at about twice its size."""
+BACKOFF_DOUBLINGS_MAX = 6
+BACKOFF_MAX_S = 2.0
+FEW = 8
+"""Asking for fewer segments than this waits for more room, unless the path is idle."""
+
+
+class PullQueue:
+    """The requests of all pulls of one node."""
+
+    __slots__ = (
+        "_background",
+        "_context",
+        "_foreground",
+        "_handle_timeout",
+        "_limit",
+        "_limit_background",
+        "_reserve",
+        "charged",
+        "charged_background",
+        "cost",
+        "requests",
+    )
+
+    def __init__(self, context: Context, handle_timeout: Callable[[Request, float], None]) -> None:
+        self._context = context
+        self._handle_timeout = handle_timeout
+        self.cost = BUFFER_COST * (context.config.payload_bytes_max + DATAGRAM_OVERHEAD_BYTES)
+        self._limit = max(context.config.receive_window_bytes, self.cost)
+        self._limit_background = max(self._limit >> 1, self.cost)
+        # Kept for paths that have nothing on its way: bulk on a long path must not starve them.
+        self._reserve = self._limit // self.cost >> 3
+        self.requests: dict[int, Request] = {}
+        """By nonce; those given up too, for their late segments."""
+        self._foreground: dict[Name, Pulling] = {}
+        """Pulls that want segments, the longest waiting first."""
+        self._background: dict[Name, Pulling] = {}
+        self.charged = 0
+        self.charged_background = 0
+
+    def want(self, pull: Pulling) -> None:
+        """Keep a pull in the queue of those that have something to ask for, and only those."""
+        queue = self._background if pull.background else self._foreground
+        if pull.wanted:
+            queue[pull.name] = pull
+        else:
+            queue.pop(pull.name, None)
+
+    def promote(self, pull: Pulling) -> None:
+        """Make a background pull a foreground one, with what it has on its way."""
+        self.charged_background -= pull.cost * sum(r.left for r in pull.requests.values())
+        self._background.pop(pull.name, None)
+        pull.background = False
+        self.want(pull)
+
+    def discharge(self, pull: Pulling, count: int) -> None:
+        """Give room back to the node's receive window."""
+        self.charged -= count * pull.cost
+        if pull.background:
+            self.charged_background -= count * pull.cost
+
+    def retire(self, request: Request) -> None:
+        """Forget a request that nothing is missing of."""
+        del self.requests[request.nonce]
+        if request.lapsed:
+            request.pull.lapsed.remove(request.nonce)
+            return
+        del request.pull.requests[request.nonce]
+        del request.holder.window.requests[request.nonce]
+        if request.timer is not None:
+            request.timer.cancel()
+
+    def withdraw(self, request: Request) -> None:
+        """Stop waiting for a request without calling it lost; its missing segments are wanted."""
+        request.holder.window.outstanding -= request.left
+        self.discharge(request.pull, request.left)
+        self.retire(request)
+        request.pull.give_back(request.first, request.missing)
+        self.want(request.pull)
+
+    def lapse(self, request: Request) -> None:
+        """Give a request up: what it lacks is wanted again, what comes late is welcome."""
+        pull = request.pull
+        request.holder.window.on_lost(request.left, request.answered)
+        self.discharge(pull, request.left)
+        self.retire(request)
+        request.lapsed = True
+        request.timer = None
+        self.requests[request.nonce] = request
+        pull.lapsed.append(request.nonce)
+        if len(pull.lapsed) > LAPSED_MAX:
+            del self.requests[pull.lapsed.popleft()]
+        pull.give_back(request.first, request.missing)
+        self.want(pull)
+
+    def resize(self, pull: Pulling, size: int) -> None:
+        """Take in a pull's size; forget segments beyond it, asked for while it was not known."""
+        pull.learn_size(size)
+        for request in list(pull.requests.values()):
+            request.missing &= (1 << max(0, pull.count - request.first)) - 1
+            beyond = request.left - request.missing.bit_count()
+            request.left -= beyond
+            request.half = request.left >> 1
+            request.top = request.missing.bit_length() - 1
+            request.holder.window.outstanding -= beyond
+            self.discharge(pull, beyond)
+            if not request.left:
+                self.retire(request)
+        for nonce in pull.lapsed:
+            late = self.requests[nonce]
+            late.missing &= (1 << max(0, pull.count - late.first)) - 1
+            late.left = late.missing.bit_count()
+        self.want(pull)
+
+    def remove(self, pull: Pulling) -> None:
+        """Forget a pull that ended."""
+        self.forget_requests(pull)
+        self._foreground.pop(pull.name, None)
+        self._background.pop(pull.name, None)
+
+    def forget_requests(self, pull: Pulling) -> None:
+        """Stop waiting for anything that a pull asked for."""
+        for request in list(pull.requests.values()):
+            self.withdraw(request)
+        for nonce in pull.lapsed:
+            del self.requests[nonce]
+        pull.lapsed.clear()
+
+    def timeout_s(self, request: Request) -> float:
+        """Return how long a request may go without progress; longer where there is no other way."""
+        base = request.holder.window.timeout_s(request.holder.peer.rtt.rto)
+        return max(base, min(base * request.timeout_factor, BACKOFF_MAX_S))
+
+    def pump(self, now: float) -> None:
+        """Ask for as much as the windows allow; whoever waited longest is served first."""
+        if self._foreground:
+            self._serve(self._foreground, self._limit - self.charged, now)
+        if self._background:
+            left_over = self._limit - self.charged
+            room = min(left_over, self._limit_background - self.charged_background)
+            self._serve(self._background, room, now)
+
+    def _serve(self, queue: dict[Name, Pulling], room: int, now: float) -> None:
+        for pull in list(queue.values()):
+            while pull.wanted and room >= pull.cost:
+                asked = self._ask(pull, room // pull.cost, now)
+                if not asked:
+                    break
+                room -= asked * pull.cost
+                queue.pop(pull.name)  # to the end of the queue, or out of it
+                self.want(pull)
+
+    def _ask(self, pull: Pulling, budget: int, now: float) -> int:
+        """Send one request if a holder has room for it; return for how many segments."""
+        if pull.requests and pull.size < 0:
+            return 0
+        holder, alone = self._choose(pull, budget, now)
+        if holder is None:
+            return 0
+        window = holder.window
+        if window.outstanding:
+            budget -= self._reserve
+        count = min(pull.wanted, window.room(pull.background), budget, BURST_MAX)
+        nonce = self._context.nonce()
+        first, mask = pull.take(count)
+        request = Request(nonce, pull, holder, first, mask, now)
+        request.samples = not window.outstanding and holder.peer.proven
+        if alone:
+            request.timeout_factor = 1 << min(window.silences, BACKOFF_DOUBLINGS_MAX)
+        self.requests[nonce] = pull.requests[nonce] = window.requests[nonce] = request
+        window.on_asked(request.left, now)
+        self.charged += request.left * pull.cost
+        if pull.background:
+            self.charged_background += request.left * pull.cost
+        message = Pull(nonce, pull.name, pull.segment_bytes, first, mask)
+        self._context.send(message, holder.peer, now)
+        request.timer = self._context.deadlines.arm(
+            now + self.timeout_s(request), self._handle_timeout, request
+        )
+        return request.left
+
+    def awake(self, holder: Holder, now: float) -> bool:
+        """Tell whether a holder may be expected to answer."""
+        return holder.peer.liveness is Liveness.ALIVE and not holder.window.silent(now)
+
+    def _choose(self, pull: Pulling, budget: int, now: float) -> tuple[Holder | None, bool]:
+        """Return whom to ask next, and whether there is nobody better should it stay silent."""
+        good = pull.good_holders()
+        awake = [h for h in good if self.awake(h, now)]
+        if pull.exclusive:
+            if pull.solo is None:
+                pull.solo = next(iter(awake or good), None)
+            good = awake = [pull.solo] if pull.solo is not None else []
+        choice = awake or good
+        alone = len(choice) < 2
+        if len(choice) > 1 and awake:
+            # Leave out who would answer after the nearest could have sent all the rest.
+            latencies = [self._latency_s(h) for h in choice]
+            least = min(latencies)
+            nearest = choice[latencies.index(least)]
+            patience = least * (1 + pull.wanted / nearest.window.size)
+            ranked = sorted(zip(latencies, range(len(choice)), strict=True))
+            choice = [choice[i] for latency, i in ranked if latency <= patience]
+        for holder in choice:
+            window = holder.window
+            if not window.outstanding:
+                return holder, alone or not awake
+            most = min(pull.wanted, budget - self._reserve)
+            room = window.room(pull.background)
+            if room < most:
+                window.limited = True
+            if most >= min(pull.wanted, FEW) and room >= min(most, max(1, window.size >> 2)):
+                return holder, alone or not awake
+        return None, False
+
+    def _latency_s(self, holder: Holder) -> float:
+        measured = holder.window.latency_s or holder.peer.srtt_s
+        return measured if measured is not None else self._context.config.rto_initial_s
+
+    def check_invariants(self, pulls: Collection[Pulling]) -> None:
+        """Assert what must hold between two steps."""
+        charged = background = tracked = 0
+        for pull in pulls:
+            pull.check_invariants()
+            queue = self._background if pull.background else self._foreground
+            assert (pull.name in queue) == (pull.wanted > 0)
+            cost = pull.cost * sum(r.left for r in pull.requests.values())
+            charged += cost
+            background += cost if pull.background else 0
+            tracked += len(pull.requests) + len(pull.lapsed)
+            for holder in pull.holders.values():
+                holder.window.check_invariants()
+        assert tracked == len(self.requests)
+        assert charged == self.charged <= self._limit
+        assert background == self.charged_background <= self._limit_background
+        assert len(self._foreground) + len(self._background) <= len(pulls)

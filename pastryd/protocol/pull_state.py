@@ -1,0 +1,306 @@
+"""What one pull knows: its segments, its holders, its requests, who waits for it (DESIGN sec. 7).
+
+State and small verbs; `transfer.py` decides. One byte per segment says whether it is wanted, asked
+for, or which holder it came from, so that corrupt bytes can be traced to who sent them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from pastryd.config import OBJECT_BYTES_MAX
+from pastryd.ids import Name, NodeId
+from pastryd.protocol.path_window import PathWindow, window_of
+from pastryd.state.deadlines import Timer
+from pastryd.state.peers import Peer
+
+BURST_MAX = 48
+"""Segments that one request may ask for."""
+LAPSED_MAX = 64
+HOLDERS_MAX = 64
+WANTED, ASKED, RECEIVED = 0, 1, 2
+"""A segment's byte; RECEIVED plus the number of the holder that sent it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The verified bytes. Shared by everyone who pulled the item: not to be changed."""
+
+    value: bytes | bytearray
+    corrupt: tuple[Peer, ...]
+    """Who delivered bytes that are not the item's."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentEverywhere:
+    """Every holder answered, and none has it (those in `corrupt` have something else)."""
+
+    corrupt: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Nobody who may still have it gives a sign of life."""
+
+    after_s: float
+    corrupt: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The deadline passed first."""
+
+    after_s: float
+    corrupt: tuple[Peer, ...]
+
+
+PullResult = Pulled | AbsentEverywhere | Unreachable | TimedOut
+OnDone = Callable[[PullResult, float], None]
+
+
+class Standing(Enum):
+    """What a pull thinks of a holder."""
+
+    GOOD = "good"
+    ABSENT = "absent"
+    DISAGREES = "disagrees"
+    """About the size, with whom was first. One of them is wrong; the hash will tell."""
+    GONE = "gone"
+    CORRUPT = "corrupt"
+
+
+class Holder:
+    """A peer that is said to have the item."""
+
+    __slots__ = ("number", "peer", "silences", "silent_at", "standing", "window")
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self.peer = peer
+        self.window: PathWindow = window_of(peer)
+        self.number = number
+        self.standing = Standing.GOOD
+        self.silences = 0
+        self.silent_at = float("-inf")
+
+    def answers_as(self, peer: Peer) -> bool:
+        """Tell whether a message from `peer` comes from this holder."""
+        if self.peer is peer:
+            return True
+        if self.peer.id != peer.id:
+            return False
+        # Forgotten and met again meanwhile: the path's window moves to the new belief.
+        self.peer = peer
+        peer.window = self.window
+        return True
+
+
+class Request:
+    """One `Pull` datagram: which segments of its burst have not come yet."""
+
+    __slots__ = (
+        "answered",
+        "first",
+        "half",
+        "hastened",
+        "holder",
+        "lapsed",
+        "left",
+        "missing",
+        "nonce",
+        "pull",
+        "round",
+        "samples",
+        "sent_at",
+        "timeout_factor",
+        "timer",
+        "top",
+    )
+
+    def __init__(
+        self, nonce: int, pull: "Pulling", holder: Holder, first: int, mask: int, now: float
+    ) -> None:
+        self.nonce = nonce
+        self.pull = pull
+        self.holder = holder
+        self.first = first
+        self.missing = mask
+        self.left = mask.bit_count()
+        self.half = self.left >> 1
+        self.top = mask.bit_length() - 1
+        self.sent_at = now
+        self.round = holder.window.round
+        self.answered = False
+        self.samples = False
+        """Its answer measures the path: nothing of ours was queued before it."""
+        self.hastened = False
+        self.lapsed = False
+        self.timeout_factor = 1
+        self.timer: Timer | None = None
+
+
+class Waiter:
+    """One caller of `Transfer.pull`."""
+
+    __slots__ = ("on_done", "since", "timer")
+
+    def __init__(self, on_done: OnDone, since: float) -> None:
+        self.on_done = on_done
+        self.since = since
+        self.timer: Timer | None = None
+
+
+class Pulling:
+    """One item on its way here."""
+
+    __slots__ = (
+        "background",
+        "corrupt",
+        "cost",
+        "count",
+        "exclusive",
+        "holders",
+        "lapsed",
+        "last",
+        "last_bytes",
+        "left",
+        "name",
+        "requests",
+        "segment_bytes",
+        "size",
+        "solo",
+        "state",
+        "suspect",
+        "value",
+        "view",
+        "waiters",
+        "wanted",
+    )
+
+    def __init__(self, name: Name, segment_bytes: int, cost: int, background: bool) -> None:
+        self.name = name
+        self.segment_bytes = segment_bytes
+        self.cost = cost
+        """What one segment on its way is charged to the node's receive window."""
+        self.background = background
+        self.holders: dict[NodeId, Holder] = {}
+        self.requests: dict[int, Request] = {}
+        self.lapsed: deque[int] = deque()
+        """Requests given up, whose late segments are still welcome."""
+        self.waiters: list[Waiter] = []
+        self.corrupt: list[Peer] = []
+        self.exclusive = False
+        """One holder at a time, since a mixture was corrupt."""
+        self.solo: Holder | None = None
+        self.suspect: tuple[bytearray, bytearray] | None = None
+        """A corrupt mixture and its state: compared with the true bytes, it names the liars."""
+        self.value = bytearray()
+        self.view = memoryview(self.value)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew, as if nothing had arrived and nothing were known of the size."""
+        self.size = -1
+        self.count = self.left = self.wanted = BURST_MAX
+        self.last = self.last_bytes = 0
+        self.state = bytearray(BURST_MAX)
+        self.view.release()
+        self.value = bytearray()
+        self.view = memoryview(self.value)
+        self.solo = None
+
+    def learn_size(self, size: int) -> None:
+        """Make room for the item; nothing may have been received yet."""
+        assert self.left == self.count and 0 <= size <= OBJECT_BYTES_MAX
+        self.size = size
+        self.count = self.left = max(1, -(-size // self.segment_bytes))
+        self.last = self.count - 1
+        self.last_bytes = size - self.last * self.segment_bytes
+        state = bytearray(self.count)
+        kept = min(len(state), len(self.state))
+        state[:kept] = self.state[:kept]
+        self.state = state
+        self.wanted = state.count(WANTED)
+        self.view.release()
+        self.value = bytearray(size)
+        self.view = memoryview(self.value)
+
+    def take(self, count: int) -> tuple[int, int]:
+        """Mark up to `count` wanted segments as asked for; return the first and their mask."""
+        state = self.state
+        index = first = state.find(WANTED)
+        stop = first + 64
+        mask = taken = 0
+        while taken < count and index >= 0:
+            state[index] = ASKED
+            mask |= 1 << (index - first)
+            taken += 1
+            index = state.find(WANTED, index + 1, stop)
+        self.wanted -= taken
+        return first, mask
+
+    def give_back(self, first: int, missing: int) -> None:
+        """Want again what a request that is given up still lacks."""
+        state = self.state
+        while missing:
+            low = missing & -missing
+            index = first + low.bit_length() - 1
+            if state[index] == ASKED:
+                state[index] = WANTED
+                self.wanted += 1
+            missing ^= low
+
+    def add_holder(self, peer: Peer) -> bool:
+        """Remember who may have it; False when that is no news."""
+        known = self.holders.get(peer.id)
+        if known is not None:
+            if known.standing is not Standing.GONE and known.standing is not Standing.ABSENT:
+                return False
+            known.standing = Standing.GOOD
+            known.silences = 0
+            return True
+        if len(self.holders) >= HOLDERS_MAX:
+            return False
+        self.holders[peer.id] = Holder(peer, len(self.holders))
+        return True
+
+    def good_holders(self) -> Sequence[Holder]:
+        """Return those that can be asked, in the order in which they were named."""
+        return [h for h in self.holders.values() if h.standing is Standing.GOOD]
+
+    def sources(self) -> list[Holder]:
+        """Return the holders whose segments are in `value`."""
+        return [h for h in self.holders.values() if RECEIVED + h.number in self.state]
+
+    def liars(self) -> list[Holder]:
+        """Compare the suspect mixture with the true value; return whose segments differ."""
+        if self.suspect is None:
+            return []
+        value, state = self.suspect
+        step = self.segment_bytes
+        same_size = len(value) == len(self.value)
+        numbers = {
+            code - RECEIVED
+            for i, code in enumerate(state)
+            if not same_size
+            or value[i * step : (i + 1) * step] != self.value[i * step : (i + 1) * step]
+        }
+        return [h for h in self.holders.values() if h.number in numbers]
+
+    def check_invariants(self) -> None:
+        """Assert what must hold between two steps."""
+        assert self.waiters
+        assert len(self.state) == self.count
+        assert self.wanted == self.state.count(WANTED)
+        assert self.left == sum(1 for code in self.state if code < RECEIVED) > 0
+        asked = [0] * self.count
+        for request in self.requests.values():
+            assert not request.lapsed and request.left == request.missing.bit_count() > 0
+            for i in range(64):
+                if request.missing >> i & 1:
+                    asked[request.first + i] += 1
+        for code, times in zip(self.state, asked, strict=True):
+            assert times <= 1 and (code != ASKED or times == 1) and (code != WANTED or not times)
+        assert len(self.lapsed) <= LAPSED_MAX
+        if self.size >= 0:
+            assert len(self.value) == self.size

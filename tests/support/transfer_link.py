@@ -1,0 +1,224 @@
+"""A few `Transfer`s joined by a link that loses, repeats, delays and reorders, in virtual time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from heapq import heappop, heappush
+from random import Random
+
+from pastryd.config import Config
+from pastryd.ids import Name
+from pastryd.protocol.context import Context
+from pastryd.protocol.pull_state import PullResult
+from pastryd.protocol.segment_server import Then
+from pastryd.protocol.transfer import Transfer
+from pastryd.state.handle import Handle
+from pastryd.state.peers import Peer
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import Absent, Hello, Message, Pull, Segment, Welcome
+
+
+def name_of(value: bytes) -> Name:
+    """Return the name of an object."""
+    return Name(sha256(value).digest())
+
+
+@dataclass
+class Faults:
+    """What the link does to every datagram."""
+
+    delay_s: float = 0.001
+    jitter_s: float = 0.0
+    loss: float = 0.0
+    duplication: float = 0.0
+    bytes_per_s: float = 0.0
+    """0: without limit. Per sender."""
+    queue_bytes: float = 1e9
+
+
+@dataclass
+class Station:
+    """One node: its machine, what it holds, and what is wrong with it."""
+
+    context: Context
+    transfer: Transfer
+    items: dict[Name, bytes] = field(default_factory=dict)
+    read_delay_s: float = 0.0
+    alive: bool = True
+    tamper: Callable[[Message], Message | None] = lambda message: message
+    """Changes (None: swallows) what this node sends."""
+    extra_delay_s: float = 0.0
+    busy_until: float = 0.0
+    sent: list[Message] = field(default_factory=list)
+
+
+class Link:
+    """All stations, one virtual clock."""
+
+    def __init__(
+        self,
+        stations: int = 2,
+        faults: Faults | None = None,
+        seed: int = 0,
+        config: Config | None = None,
+        proven: bool = True,
+    ) -> None:
+        self.now = 100.0
+        self.faults = faults or Faults()
+        self.rng = Random(seed)
+        self.config = config or Config.lan()
+        self.proven = proven
+        self.stations = [self._station(i) for i in range(stations)]
+        self._by_id = {s.context.identity.id: s for s in self.stations}
+        self._flying: list[tuple[float, int, Station, Station, bytes]] = []
+        self._sequence = 0
+        self.outstanding_most = 0
+        self.checked = True
+        """False for benchmarks: the checks cost far more than the steps."""
+
+    def _station(self, number: int) -> Station:
+        identity = Handle(bytes([number + 1]) * 32, "10.0.0.1", 4160 + number, 1)
+        context = Context(identity, self.config, Random(number))
+        station: Station
+
+        def read(name: Name, offset: int, length: int, then: Then, now: float) -> None:
+            value = station.items.get(name)
+            data = None if value is None else memoryview(value)[offset : offset + length]
+            size = 0 if value is None else len(value)
+            if station.read_delay_s:
+                context.deadlines.arm(now + station.read_delay_s, then, data, size)
+            else:
+                then(data, size, now)
+
+        transfer = Transfer(context, read, lambda name, value: name_of(bytes(value)) == name)
+        station = Station(context, transfer)
+        return station
+
+    def peer(self, at: int, of: int) -> Peer:
+        """Return what station `at` believes of station `of`."""
+        peer = self.stations[at].context.peers.of(self.stations[of].context.identity)
+        peer.proven = peer.proven or self.proven
+        return peer
+
+    def hold(self, value: bytes, *stations: int) -> Name:
+        """Store a value at some stations."""
+        name = name_of(value)
+        for number in stations:
+            self.stations[number].items[name] = value
+        return name
+
+    def pull(
+        self,
+        name: Name,
+        holders: list[int],
+        size: int | None = None,
+        background: bool = False,
+        deadline_s: float | None = None,
+    ) -> list[PullResult]:
+        """Start a pull at station 0; its result is appended to the returned list."""
+        results: list[PullResult] = []
+        peers = [self.peer(0, number) for number in holders]
+        self.stations[0].transfer.pull(
+            name,
+            size,
+            peers,
+            lambda result, _: results.append(result),
+            self.now,
+            background=background,
+            deadline_s=deadline_s,
+        )
+        self.flush()
+        return results
+
+    def flush(self) -> None:
+        """Put what all stations want sent on the link, and check them."""
+        for station in self.stations:
+            outbox = station.context.outbox
+            for data, destination in outbox.datagrams:
+                assert isinstance(destination, Handle)
+                self._send(station, self._by_id[destination.id], data)
+            outbox.datagrams.clear()
+            if self.checked:
+                station.transfer.check_invariants()
+        most = self.stations[0].transfer.outstanding_bytes
+        self.outstanding_most = max(self.outstanding_most, most)
+
+    def _send(self, source: Station, target: Station, data: bytes) -> None:
+        message = source.tamper(decode(data))
+        if message is None or not source.alive:
+            return
+        source.sent.append(message)
+        data = encode(message)
+        faults = self.faults
+        leaves = self.now
+        if faults.bytes_per_s:
+            if (source.busy_until - self.now) * faults.bytes_per_s > faults.queue_bytes:
+                return
+            leaves = max(self.now, source.busy_until) + len(data) / faults.bytes_per_s
+            source.busy_until = leaves
+        for _ in range(1 + (self.rng.random() < faults.duplication)):
+            if self.rng.random() < faults.loss:
+                continue
+            delay = faults.delay_s + self.rng.random() * faults.jitter_s + source.extra_delay_s
+            self._sequence += 1
+            heappush(self._flying, (leaves + delay, self._sequence, source, target, data))
+
+    def next_event(self) -> float | None:
+        """Return when something happens next."""
+        times = [s.context.deadlines.next_deadline() for s in self.stations if s.alive]
+        if self._flying:
+            times.append(self._flying[0][0])
+        return min((t for t in times if t is not None), default=None)
+
+    def step(self) -> bool:
+        """Let the next thing happen; False when nothing is left."""
+        at = self.next_event()
+        if at is None:
+            return False
+        self.now = max(self.now, at)
+        if self._flying and self._flying[0][0] <= self.now:
+            _, _, source, target, data = heappop(self._flying)
+            if target.alive:
+                self._receive(target, source, data)
+        else:
+            for station in self.stations:
+                if station.alive:
+                    station.context.deadlines.run_due(self.now)
+        self.flush()
+        return True
+
+    def _receive(self, station: Station, source: Station, data: bytes) -> None:
+        context, transfer = station.context, station.transfer
+        peer = context.heard(source.context.identity, len(data), self.now)
+        peer.proven = peer.proven or self.proven
+        match decode(data):
+            case Pull() as message:
+                transfer.on_pull(message, peer, self.now)
+            case Segment() as message:
+                transfer.on_segment(message, peer, self.now)
+            case Absent() as message:
+                transfer.on_absent(message, peer, self.now)
+            case Hello() as message:
+                context.on_hello(message, source.context.identity, True, self.now)
+            case Welcome() as message:
+                context.on_welcome(message, peer, self.now)
+            case other:
+                raise AssertionError(other)
+
+    def run(self, results: list[PullResult], for_s: float = 60.0) -> float:
+        """Run until a result is there; return how long that took."""
+        start = self.now
+        while not results and self.now - start < for_s and self.step():
+            pass
+        return self.now - start
+
+    def run_for(self, seconds: float) -> None:
+        """Run for a while."""
+        end = self.now + seconds
+        while (at := self.next_event()) is not None and at <= end:
+            self.step()
+        self.now = end
+
+    def count(self, name: str, station: int = 0) -> int:
+        """Return a counter of a station."""
+        return self.stations[station].context.stats.counters.get(name, 0)
