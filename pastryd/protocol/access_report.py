@@ -102,11 +102,14 @@ def status_document(context: Context, storage: Storage, state: NodeState) -> Doc
 
 
 def trace_document(key: str, trail: Sequence[Hop], root: Handle) -> Document:
-    """Return the nodes of a route; `rtt_ms` is each one's distance from the one before it."""
-    hops: list[Document] = []
-    rtt_us = 0
-    for hop in trail:
-        hops.append({**show_node(hop.handle), "rtt_ms": round(rtt_us / 1e3, 3)})
-        rtt_us = hop.rtt_us
-    hops.append({**show_node(root), "rtt_ms": round(rtt_us / 1e3, 3)})
+    """Return the nodes of a route; `rtt_ms` is how far each is from the one before it.
+
+    None: the one before it had not measured that yet, or there is none before it.
+    """
+    handles = [*(hop.handle for hop in trail), root]
+    rtts_us = [0, *(hop.rtt_us for hop in trail)]
+    hops = [
+        {**show_node(handle), "rtt_ms": round(rtt_us / 1e3, 3) if rtt_us else None}
+        for handle, rtt_us in zip(handles, rtts_us, strict=True)
+    ]
     return {"key": key, "hops": hops}
