@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pastryd.ids import NodeId, Position
 from pastryd.protocol.application import Application, Forward
 from pastryd.protocol.context import Context
+from pastryd.protocol.outbox import Destination
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.state.routing import next_hop
-from pastryd.wire.messages import TRAIL_MAX, Hop, HopAck, Route
+from pastryd.wire.codec import encode
+from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route
 
 BUFFERED_MAX = 256
 IN_FLIGHT_MAX = 8192
@@ -51,6 +53,7 @@ class Router:
         "_context",
         "_in_flight",
         "_is_active",
+        "_last_ack",
         "_on_silent",
         "_seen",
         "_sequence",
@@ -70,6 +73,8 @@ class Router:
         self._in_flight: dict[int, _InFlight] = {}
         self._buffered: deque[Route] = deque()
         self._seen: OrderedDict[tuple[NodeId, int], None] = OrderedDict()
+        self._last_ack: tuple[int, tuple[bytes, Destination] | None, list[int]] = (0, None, [])
+        """Where in the outbox the newest `HopAck` is, what it is, and which messages it names."""
         self._sequence = context.rng.getrandbits(31)
 
     def register(self, application: Application) -> None:
@@ -111,7 +116,7 @@ class Router:
 
     def on_route(self, message: Route, peer: Peer, now: float) -> None:
         """Take over a message: acknowledge, then forward or deliver."""
-        self._context.send(HopAck(message.seq), peer, now)
+        self._acknowledge(message.seq, peer, now)
         seen = (peer.id, message.seq)
         if seen in self._seen:
             self._context.stats.count("route_duplicates")
@@ -125,15 +130,42 @@ class Router:
         self._step(message, now)
 
     def on_hop_ack(self, message: HopAck, peer: Peer, now: float) -> None:
-        """The next hop has it."""
-        waiting = self._in_flight.get(message.seq)
-        if waiting is None or waiting.peer is not peer:
-            self._context.stats.count("hop_acks_unexpected")
-            return
-        del self._in_flight[message.seq]
-        waiting.timer.cancel()
-        if not waiting.repeated:
-            peer.rtt.sample(now - waiting.sent_at)
+        """The next hop has them."""
+        for seq in message.seqs:
+            waiting = self._in_flight.get(seq)
+            if waiting is None or waiting.peer is not peer:
+                self._context.stats.count("hop_acks_unexpected")
+                continue
+            del self._in_flight[seq]
+            waiting.timer.cancel()
+            if not waiting.repeated:
+                peer.rtt.sample(now - waiting.sent_at)
+
+    def _acknowledge(self, seq: int, peer: Peer, now: float) -> None:
+        """Acknowledge one message; those of one batch of datagrams share an acknowledgement.
+
+        The last one is still in the outbox as long as the driver has not drained it: then it is
+        replaced by one that says more.
+        """
+        datagrams = self._context.outbox.datagrams
+        index, entry, seqs = self._last_ack
+        if (
+            index < len(datagrams)
+            and entry is not None
+            and datagrams[index] is entry
+            and entry[1] is peer.handle
+            and peer.proven
+            and len(seqs) < ACKS_MAX
+        ):
+            seqs.append(seq)
+            datagrams[index] = entry = (encode(HopAck(tuple(seqs))), peer.handle)
+        else:
+            index, seqs = len(datagrams), [seq]
+            self._context.send(HopAck((seq,)), peer, now)
+            if index == len(datagrams):
+                return  # it is held
+            entry = datagrams[index]
+        self._last_ack = (index, entry, seqs)
 
     # -- the work --
 
@@ -182,11 +214,9 @@ class Router:
             trail = (*trail, Hop(context.identity, int((peer.srtt_s or 0.0) * 1e6)))
         waiting.peer = peer
         waiting.sent_at = now
-        context.send(
-            message._replace(seq=seq, hops=message.hops + 1, trail=trail),
-            peer,
-            now,
-        )
+        _, key, source, hops, application, payload, keep_trail, _ = message
+        onward = Route(seq, key, source, hops + 1, application, payload, keep_trail, trail)
+        context.send(onward, peer, now)
         wait_s = peer.rtt.rto
         if waiting.attempts > 1:
             wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)

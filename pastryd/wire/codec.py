@@ -22,6 +22,7 @@ from pastryd.wire import messages as m
 from pastryd.wire.addresses import host_from_bytes, host_to_bytes
 
 _unpackb = msgpack.unpackb
+_build: Callable[[type[Any], list[Any]], Any] = tuple.__new__  # what _make does, without its checks
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 SEGMENT_TAG = 0xC1
@@ -130,7 +131,7 @@ def _many(item: Field, most: int) -> Field:
     def check(value: Any) -> tuple[Any, ...]:
         if type(value) is not list or len(value) > most:
             raise RemoteProtocolError("not a list of bounded length")
-        return tuple([check_item(v) for v in value])
+        return tuple([check_item(v) for v in value]) if value else ()
 
     def pack(values: Any) -> list[Any]:
         return [pack_item(v) for v in values] if pack_item else list(values)
@@ -194,7 +195,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
             _many(_HOP, m.TRAIL_MAX),
         ),
     ),
-    4: (m.HopAck, (_U32,)),
+    4: (m.HopAck, (_many(_U32, m.ACKS_MAX),)),
     5: (m.JoinReply, (_U64, _HANDLES)),
     6: (m.LeafSetProbe, _LEAF_SET),
     7: (m.LeafSetReply, _LEAF_SET),
@@ -274,4 +275,5 @@ def decode(data: bytes) -> m.Message:
         raise RemoteProtocolError("wrong number of fields")
     values.reverse()
     values.pop()
-    return kind._make([check(values.pop()) for check in checks])  # type: ignore[no-any-return]
+    take = values.pop
+    return _build(kind, [check(take()) for check in checks])  # type: ignore[no-any-return]

@@ -13,6 +13,7 @@ from pastryd.state.handle import Handle
 HANDLES_MAX = 16
 TRAIL_MAX = 12
 NAMES_MAX = 32
+ACKS_MAX = 64
 RECORDS_MAX = 8
 FAILED_MAX = 8
 RANGES_MAX = 16
@@ -58,9 +59,9 @@ class Route(NamedTuple):
 
 
 class HopAck(NamedTuple):
-    """The next hop has taken over responsibility for a `Route`."""
+    """The next hop has taken over responsibility for these `Route`s."""
 
-    seq: int
+    seqs: tuple[int, ...]
 
 
 class JoinReply(NamedTuple):
@@ -74,7 +75,7 @@ class LeafSetProbe(NamedTuple):
     """MSPastry's LS-PROBE: the sender's leaf set, and whom it believes to have failed.
 
     `members` is empty when the receiver is known to have seen `digest`. `host` and `port`: where
-    the sender wants to be reached. `failure_rate`: its estimate, in 1e-9 failures per node and second.
+    the sender wants to be reached. `failure_rate`: its estimate, in 1e-9 per node and second.
     """
 
     nonce: int
