@@ -1,8 +1,8 @@
 """The Common API (Dabek et al. 2003, sec. 3): what a node and its applications owe each other.
 
 An application is registered with a node under its `name`; the node calls the upcalls `forward`,
-`deliver` and `update`, the application calls the methods of `Overlay`. The blob
-store is one application among others and unknown here (`examples/` has a smaller one).
+`deliver` and `update`, the application calls the methods of `Overlay`. The blob store is one
+application among others and unknown here (`examples/` has a smaller one).
 
 Deviation: `forward` is told the source too, so that a node on the way may answer it directly; sec.
 3.2 leaves that to the message. It is not called at the root, where `deliver` is.
@@ -41,7 +41,9 @@ Forward.STOP = Forward(b"", _NOBODY)
 class Overlay(Protocol):
     """What a node offers to its applications."""
 
-    identity: Handle
+    @property
+    def identity(self) -> Handle:
+        """Who this node is."""
 
     def route(
         self,
