@@ -33,6 +33,7 @@ from pastryd.errors import (
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
 from pastryd.net.access_link import AccessLink, RefusedError, fail
 from pastryd.net.chunks import Chunk, Chunker, Source
+from pastryd.net.driver import clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
 from pastryd.net.resolve import show_endpoint
@@ -279,13 +280,11 @@ class Client:
     async def ping(self) -> AccessNode:
         """Ask the access node whether it is there; `active`: ready to serve."""
         access = await self._link.connect()
-        began = asyncio.get_running_loop().time()
-        reply = await self._link.ask(Verb.PING, b"", 0, None, ANSWER_GRACE_S)
-        rtt_s = asyncio.get_running_loop().time() - began
-        if reply.status not in (AnswerStatus.OK, AnswerStatus.NOT_READY):
-            fail(reply, "ping")
-        active = reply.status is AnswerStatus.OK
+        began = clock()
+        document = await self._document(Verb.PING, b"")
+        rtt_s = clock() - began
         handle = access.access
+        active = document.get("active") is True
         return AccessNode(f"{handle.id:032x}", show_endpoint(handle.endpoint), active, rtt_s)
 
     async def stat(self, key: str) -> dict[str, Any]:
@@ -317,7 +316,8 @@ class Client:
 
     async def ring(self) -> Ring:
         """Ask all nodes whom they know, starting at the access node, until nobody is new."""
-        return await walk_ring(self.status)
+        access = await self._link.connect()
+        return await walk_ring(self.status, show_endpoint(access.access.endpoint))
 
 
 def parse_key(key: str) -> Name:

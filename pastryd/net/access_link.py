@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from pastryd.protocol.client_session import ClientSession, Connected, Reply
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
 from pastryd.state.handle import Handle
+from pastryd.stats import Stats
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 CONNECT_TIMEOUT_S = 5.0
@@ -53,8 +55,8 @@ class _Quiet:
     def info(self, event: str, **fields: object) -> None:
         logging.getLogger(__name__).debug("%s %s", event, fields)
 
-    def exception(self, event: str, **fields: object) -> None:
-        logging.getLogger(__name__).exception("%s %s", event, fields)
+    def error(self, event: str, **fields: object) -> None:
+        logging.getLogger(__name__).error("%s %s", event, fields)
 
 
 class AccessLink:
@@ -75,13 +77,17 @@ class AccessLink:
         private_key = X25519PrivateKey.generate()
         handle = Handle(private_key.public_key().public_bytes_raw(), "", 0, 1)
         rng = Random(int.from_bytes(os.urandom(32), "big"))
+        udp = UdpSocket(("::", 0), Stats())
+        window_bytes = max(config.receive_window_bytes, udp.window_bytes)
+        config = replace(config, receive_window_bytes=window_bytes)
         self._session = session = ClientSession(handle, config, rng)
+        udp.stats = session.stats
         sessions = SessionTable(
             private_key, handle.incarnation, self._network_key, endpoint_of, session.stats, clock()
         )
         self._driver = Driver(
             session,
-            UdpSocket(("::", 0), session.stats),
+            udp,
             sessions,
             _no_store,
             _same_incarnation,

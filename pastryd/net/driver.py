@@ -80,8 +80,8 @@ class Log(Protocol):
     def info(self, event: str, **fields: object) -> object:
         """Record a state transition."""
 
-    def exception(self, event: str, **fields: object) -> object:
-        """Record a failure of ours with its traceback."""
+    def error(self, event: str, **fields: object) -> object:
+        """Record a failure of ours; `exc_info` is the exception."""
 
 
 class Driver:
@@ -116,7 +116,7 @@ class Driver:
         self._futures: dict[int, asyncio.Future[object]] = {}
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when the driver has stopped; holds the exception if it stopped because of one."""
-        self._loop.add_reader(udp.fileno(), self._run, self._handle_readable)
+        self._loop.add_reader(udp.fileno(), self.run, self._handle_readable)
 
     # -- for whoever owns the driver --
 
@@ -129,7 +129,7 @@ class Driver:
         self._futures[request_id] = future
         # Whoever is cancelled does not wait for a completion that may never come.
         future.add_done_callback(lambda _: self._futures.pop(request_id, None))
-        self._run(_nothing)
+        self.run(_nothing)
         return future
 
     def call(self, step: Callable[[float], T]) -> T:
@@ -137,12 +137,12 @@ class Driver:
         if self._closed:
             raise UnreachableError("this node has stopped")
         result = step(clock())
-        self._run(_nothing)
+        self.run(_nothing)
         return result
 
     def call_soon_threadsafe(self, callback: Callable[..., None], *arguments: object) -> None:
         """Run a callback as a step of its own; RuntimeError when the loop is gone."""
-        self._loop.call_soon_threadsafe(self._run, callback, *arguments)
+        self._loop.call_soon_threadsafe(self.run, callback, *arguments)
 
     def store_completed(self, reply: StoreReply) -> None:
         """Pass a reply on; only from within `submit` or a `call_soon_threadsafe` callback."""
@@ -153,10 +153,15 @@ class Driver:
         """Fall silent at once and let go of the socket. What is still waiting for results fails."""
         self._stop(None)
 
+    def fail(self, error: BaseException) -> None:
+        """Stop because of an error of our own, which is logged."""
+        self._log.error("node_failed", error=repr(error), exc_info=error)
+        self._stop(error)
+
     # -- steps --
 
-    def _run(self, step: Callable[..., None], *arguments: object) -> None:
-        """Do one step and all that follows from it."""
+    def run(self, step: Callable[..., None], *arguments: object) -> None:
+        """Do one step and all that follows from it; an exception in it stops the node."""
         if self._closed:
             return
         try:
@@ -164,8 +169,7 @@ class Driver:
             self._drain()
             self._arm()
         except Exception as error:  # the one place: a core that failed half way must not go on
-            self._log.exception("node_failed", error=str(error))
-            self._stop(error)
+            self.fail(error)
 
     def _handle_readable(self) -> None:
         core, receive, opened_by = self._core, self._udp.receive, self._sessions.open
@@ -219,7 +223,7 @@ class Driver:
             submit = self._submit
             for request in requests:
                 submit(request)
-        self._loop.call_soon(self._run, _nothing)
+        self._loop.call_soon(self.run, _nothing)
 
     def _send_all(self, outbox: Outbox) -> None:
         sessions, send, unsent = self._sessions, self._udp.send, self._unsent
@@ -247,7 +251,7 @@ class Driver:
             self._stats.count("datagrams_send_queue_full")
             return
         if not self._unsent:
-            self._loop.add_writer(self._udp.fileno(), self._run, self._handle_writable)
+            self._loop.add_writer(self._udp.fileno(), self.run, self._handle_writable)
         self._unsent.append((sealed, endpoint))
 
     def _handle_writable(self) -> None:
@@ -281,10 +285,10 @@ class Driver:
         self._due = deadline
         delay = deadline - clock()
         self._timer = self._loop.call_later(
-            delay + TIMER_GRACE_S if delay > 0 else 0, self._run, self._handle_due
+            delay + TIMER_GRACE_S if delay > 0 else 0, self.run, self._handle_due
         )
 
-    def _stop(self, error: Exception | None) -> None:
+    def _stop(self, error: BaseException | None) -> None:
         if self._closed:
             return
         self._closed = True

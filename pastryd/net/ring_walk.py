@@ -5,7 +5,7 @@ nearest first), not how it is fetched.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +34,15 @@ class Ring:
     nodes: list[RingNode]
 
 
-async def walk_ring(status_of: Callable[[str | None], Awaitable[Status]]) -> Ring:
-    """Return the ring; `status_of` asks the access node (None) or the node with an id."""
+async def walk_ring(
+    status_of: Callable[[str | None], Awaitable[Status]], access_address: str
+) -> Ring:
+    """Return the ring; `status_of` asks the access node (None) or the node with an id.
+
+    A node that nobody told its own address is shown where others see it.
+    """
     own = await status_of(None)
+    seen_at: dict[str, str] = {_text(own, "id"): access_address}
     found: dict[str, Status] = {}
     silent = False
     room = asyncio.Semaphore(QUESTIONS_AT_ONCE)
@@ -55,13 +61,15 @@ async def walk_ring(status_of: Callable[[str | None], Awaitable[Status]]) -> Rin
         silent |= len(present) < len(answers)
         for status in present:
             found[_text(status, "id")] = status
+            for node in _neighbours(status):
+                seen_at.setdefault(_text(node, "id"), _text(node, "address"))
         new = {node for status in present for side in _sides(status) for node in side} - asked
         asked |= new
         if len(asked) > NODES_MAX:
             raise CorruptError("the nodes name more others than a ring can have")
         answers = await asyncio.gather(*map(ask, sorted(new)))
     ordered = [found[node] for node in sorted(found)]
-    nodes = [RingNode(_text(s, "id"), _text(s, "address"), s) for s in ordered]
+    nodes = [RingNode(_text(s, "id"), _address(s, seen_at), s) for s in ordered]
     return Ring(not silent and is_consistent(ordered), nodes)
 
 
@@ -76,6 +84,18 @@ def is_consistent(ordered: Sequence[Status]) -> bool:
             if side[:1] != true_neighbour:
                 return False
     return True
+
+
+def _address(status: Status, seen_at: Mapping[str, str]) -> str:
+    own = _text(status, "address")
+    return seen_at.get(_text(status, "id"), own) if own.startswith(":") else own
+
+
+def _neighbours(status: Status) -> list[Status]:
+    try:
+        return [*status["leaf_set"]["left"], *status["leaf_set"]["right"]]
+    except (KeyError, TypeError):
+        raise _strange() from None
 
 
 def _sides(status: Status) -> tuple[list[str], list[str]]:

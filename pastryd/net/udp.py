@@ -21,6 +21,7 @@ RECEIVE_BYTES = 65_535
 """The longest datagram there is: a later path limit needs no change here."""
 
 BUFFER_BYTES = 4 << 20
+WINDOW_BYTES_MAX = 2 << 20
 ADDRESSES_KEPT = 65_536
 ERRORS_SKIPPED_MAX = 8
 
@@ -45,14 +46,14 @@ def endpoint_of(address: Address) -> Endpoint:
 class UdpSocket:
     """A bound, non-blocking UDP socket."""
 
-    __slots__ = ("_addresses", "_is_ipv6", "_socket", "_stats")
+    __slots__ = ("_addresses", "_is_ipv6", "_socket", "stats")
 
     def __init__(self, listen: Endpoint, stats: Stats) -> None:
         """Bind to a numeric address. `::` hears IPv4 too, and is 0.0.0.0 where IPv6 is missing.
 
         Raises `PastryError`, one line that says what to do.
         """
-        self._stats = stats
+        self.stats = stats
         self._addresses: dict[Endpoint, Address | None] = {}
         self._socket = _bind(listen)
         self._is_ipv6 = self._socket.family == socket.AF_INET6
@@ -80,6 +81,11 @@ class UdpSocket:
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     @property
+    def window_bytes(self) -> int:
+        """How much of the buffer pulls may count on: the rest is for those who did not ask."""
+        return min(WINDOW_BYTES_MAX, self.receive_buffer_bytes * 7 // 8)
+
+    @property
     def send_buffer_bytes(self) -> int:
         """What the kernel gave."""
         return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
@@ -93,7 +99,7 @@ class UdpSocket:
                 return None
             except OSError:
                 # ICMP answers to what we sent earlier: liveness is the core's business.
-                self._stats.count("socket_receive_errors")
+                self.stats.count("socket_receive_errors")
         return None
 
     def send(self, datagram: bytes, endpoint: Endpoint) -> bool:
@@ -103,7 +109,7 @@ class UdpSocket:
         except KeyError:
             address = self._address_of(endpoint)
         if address is None:
-            self._stats.count("datagrams_unroutable")
+            self.stats.count("datagrams_unroutable")
             return True
         try:
             self._socket.sendto(datagram, address)
@@ -112,7 +118,7 @@ class UdpSocket:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return False
-            self._stats.count("socket_send_errors")
+            self.stats.count("socket_send_errors")
         return True
 
     def close(self) -> None:

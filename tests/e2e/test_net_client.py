@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 class _NoLog:
     def info(self, event: str, **fields: object) -> None: ...
 
-    def exception(self, event: str, **fields: object) -> None:
+    def error(self, event: str, **fields: object) -> None:
         raise AssertionError(event, fields)
 
 

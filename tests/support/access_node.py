@@ -106,7 +106,7 @@ class AccessNode:
         elif message.verb == Verb.PUT:
             self._put(message, peer, now)
         elif message.verb == Verb.PING:
-            self._answer(message, peer, AnswerStatus.OK, now)
+            self._send(message, peer, AnswerStatus.OK, 0, Name(b""), b'{"active": true}', now)
         elif message.verb == Verb.STATUS:
             document = b'{"id": "%032x", "padding": "%s"}' % (self.identity.id, b"x" * 3000)
             self.items[name_of(document)] = document
