@@ -67,6 +67,20 @@ def test_one_signal_leaves_gracefully_and_the_blob_stays(
     assert pastry("get", key, node=other).out == b"stays"
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_handover(start: Start) -> None:
+    first = start()
+    address = ready_address(first)
+    assert pastry("put", "-", node=address, stdin=b"wanted by the other").status == 0
+    second = start("--bootstrap", address, name="second")
+    ready_address(second)
+    second.signal(signal.SIGSTOP)  # it takes nothing over, and takes long to be given up
+    first.signal(signal.SIGINT)
+    first.event("handing_over")
+    first.signal(signal.SIGINT)
+    assert first.wait() == 0
+    assert first.event("node_stopped")
+
+
 def test_a_restart_keeps_identity_and_data(start: Start) -> None:
     first = start()
     identity = first.event("node_started")["id"]
@@ -85,6 +99,10 @@ def test_silent_bootstrap_is_told_and_ends_only_with_its_timeout(start: Start) -
     patient = start("--bootstrap", "127.0.0.1:1", name="patient")
     patient.line_where(lambda line: "127.0.0.1:1" in line)
     assert patient.popen.poll() is None
+    address = json.loads(next(line for line in patient.seen if "node_started" in line))["address"]
+    ping = pastry("ping", node=address)
+    assert (ping.status, ping.err) == (7, "")
+    assert b"not ready" in ping.out
     patient.signal(signal.SIGTERM)
     assert patient.wait() == 0
 
