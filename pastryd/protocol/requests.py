@@ -10,6 +10,7 @@ from typing import Any
 from pastryd.protocol.context import Context
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
+from pastryd.wire import messages as m
 from pastryd.wire.codec import encode
 from pastryd.wire.messages import Message
 
@@ -18,9 +19,23 @@ OnAnswer = Callable[[Any, float], None]
 
 PENDING_MAX = 16_384
 
+ANSWERS: dict[type[Any], tuple[type[Any], ...]] = {
+    m.LeafSetProbe: (m.LeafSetReply,),
+    m.RowRequest: (m.RowReply,),
+    m.Ping: (m.Pong,),
+    m.IndirectPing: (m.IndirectPong,),
+    m.Find: (m.Found, m.Replicas),
+    m.Store: (m.Stored,),
+    m.HaveQuery: (m.HaveReply,),
+    m.Ranges: (m.Ranges,),
+    m.Names: (m.Names,),
+}
+"""What may answer a question: who was asked knows the nonce and could send anything with it."""
+
 
 class _Pending:
     __slots__ = (
+        "answers",
         "attempts",
         "data",
         "on_answer",
@@ -35,6 +50,7 @@ class _Pending:
         self,
         peer: Peer,
         data: bytes,
+        answers: tuple[type[Any], ...],
         on_answer: OnAnswer,
         attempts: int,
         timeout_s: float,
@@ -42,6 +58,7 @@ class _Pending:
     ) -> None:
         self.peer = peer
         self.data = data
+        self.answers = answers
         self.on_answer = on_answer
         self.attempts = attempts
         self.timeout_s = timeout_s
@@ -80,7 +97,8 @@ class Requests:
         """
         nonce: int = message.nonce  # type: ignore[union-attr]
         first = peer.rtt.rto if timeout_s is None else timeout_s
-        pending = _Pending(peer, encode(message), on_answer, attempts - 1, first, now)
+        answers = ANSWERS[type(message)]
+        pending = _Pending(peer, encode(message), answers, on_answer, attempts - 1, first, now)
         pending.repeated = not measure
         if len(self._pending) >= PENDING_MAX:
             self._context.stats.count("requests_refused")
@@ -95,6 +113,9 @@ class Requests:
         """Match an answer; False when nobody (here) asked this peer, or no longer."""
         pending = self._pending.get(message.nonce)
         if pending is None or pending.peer.id != peer.id:
+            return False
+        if type(message) not in pending.answers:
+            self._context.stats.count("answers_of_wrong_kind")
             return False
         del self._pending[message.nonce]
         pending.timer.cancel()
