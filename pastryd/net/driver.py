@@ -276,14 +276,18 @@ class Driver:
     def _arm(self) -> None:
         """Have one timer at the next deadline; a timer that is early enough already stays."""
         deadline = self._core.next_deadline()
-        if deadline is None:
+        if deadline is None or (self._timer is not None and deadline >= self._due):
             return
+        # What is overdue already when we arm says nothing about the loop, and a timer that fires at
+        # once is not put off again: a flood of datagrams must not starve it.
+        now = clock()
+        due = max(deadline, now)
         if self._timer is not None:
-            if deadline >= self._due:
+            if due >= self._due:
                 return
             self._timer.cancel()
-        self._due = deadline
-        delay = deadline - clock()
+        self._due = due
+        delay = due - now
         self._timer = self._loop.call_later(
             delay + TIMER_GRACE_S if delay > 0 else 0, self.run, self._handle_due
         )

@@ -1,0 +1,141 @@
+"""`service.py`: nodes with real sockets and real stores in one loop."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pastryd.client import Client
+from pastryd.config import Config
+from pastryd.errors import NotFoundError, UnreachableError
+from pastryd.net.keys import read_network_key
+from pastryd.net.udp import PortTakenError
+from pastryd.service import Service
+
+pytestmark = pytest.mark.e2e
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `Service` is told."""
+
+    data_dir: Path
+    bootstrap: tuple[str, ...] = ()
+    bootstrap_timeout: float | None = 20.0
+    listen: str = "127.0.0.1:0"
+    advertise: str | None = None
+    capacity: int | None = 1 << 30
+    network_key_file: Path | None = None
+
+    def config(self) -> Config:
+        return Config.lan()
+
+
+class Nodes:
+    """Starts nodes and stops what is left."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.running: list[Service] = []
+
+    def settings(self, name: str, *bootstrap: Service, listen: str = "127.0.0.1:0") -> Settings:
+        addresses = tuple(node.address for node in bootstrap)
+        return Settings(self.directory / name, addresses, listen=listen)
+
+    async def start(self, settings: Settings) -> Service:
+        service = Service(settings)
+        self.running.append(service)
+        await service.start()
+        return service
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
+    made = Nodes(tmp_path)
+    yield made
+    for service in made.running:
+        await service.stop()
+
+
+async def test_what_one_node_is_given_another_one_gives_back(nodes: Nodes) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    second = await nodes.start(nodes.settings("second", first))
+    data = os.urandom(3 << 20)
+    async with Client(first.address) as client:
+        result = await client.put(data)
+        assert result.copies == 2
+        with pytest.raises(NotFoundError):
+            await client.get("0" * 64)
+    async with Client(second.address) as client:
+        assert await client.get(result.key) == data
+        ring = await client.ring()
+        assert [n.address for n in ring.nodes] == [
+            s.address for s in sorted((first, second), key=lambda s: s.node.identity.id)
+        ]
+        assert ring.consistent
+
+
+async def test_a_restart_keeps_identity_and_data_and_needs_no_bootstrap(nodes: Nodes) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    second = await nodes.start(nodes.settings("second", first))
+    async with Client(first.address) as client:
+        key = (await client.put(b"kept")).key
+    before = first.node.identity
+    await first.stop()
+    again = await nodes.start(nodes.settings("first", listen=first.address))
+    after = again.node.identity
+    assert (after.id, after.endpoint) == (before.id, before.endpoint)
+    assert after.incarnation > before.incarnation
+    async with Client(again.address) as client:
+        assert await client.get(key) == b"kept"
+        assert len((await client.ring()).nodes) == 2
+    assert second.node.active
+
+
+async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    async with Client(first.address) as client:
+        key = (await client.put(b"handed over")).key
+    second = await nodes.start(nodes.settings("second", first))
+    await first.leave()
+    async with Client(second.address) as client:
+        assert await client.get(key) == b"handed over"
+
+
+async def test_a_silent_bootstrap_node_is_told_after_the_timeout(nodes: Nodes) -> None:
+    given = Settings(nodes.directory / "alone", ("127.0.0.1:9",), 0.3)
+    with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        await nodes.start(given)
+
+
+async def test_another_network_key_is_not_let_in(nodes: Nodes) -> None:
+    key_file = nodes.directory / "key"
+    key_file.write_text("another network")
+    first = await nodes.start(nodes.settings("first"))
+    given = Settings(nodes.directory / "stranger", (first.address,), 0.5, network_key_file=key_file)
+    with pytest.raises(UnreachableError, match="network key"):
+        await nodes.start(given)
+    assert first.node.stats.counters["datagrams_bad_seal"] > 0
+    async with Client(first.address, read_network_key(None)) as client:
+        assert (await client.ping()).active
+
+
+async def test_a_taken_port_leaves_no_data_directory_behind(nodes: Nodes) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    with pytest.raises(PortTakenError):
+        await nodes.start(nodes.settings("second", listen=first.address))
+    assert not (nodes.directory / "second").exists()
+
+
+async def test_ready_means_that_the_node_serves_at_once_even_many_clients(nodes: Nodes) -> None:
+    first = await nodes.start(nodes.settings("first"))
+
+    async def one(i: int) -> None:
+        async with Client(first.address) as client:
+            result = await client.put(b"%d" % i)
+            assert await client.get(result.key) == b"%d" % i
+
+    await asyncio.gather(*map(one, range(20)))
