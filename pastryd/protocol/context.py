@@ -146,25 +146,20 @@ class Context:
         return peer
 
     def _identify(self, peer: Peer, sender: Handle) -> None:
-        """Follow a peer to a new incarnation or address.
-
-        A proven address is kept until it falls silent: who can only spoof must not redirect a peer.
-        """
-        known = peer.handle
-        moved = known.endpoint != sender.endpoint
-        if sender.incarnation <= known.incarnation and not moved:
-            return
-        if moved and peer.proven and sender.incarnation <= known.incarnation:
+        """Follow a peer to a new incarnation or address; a new address must prove itself again."""
+        known, peer.handle = peer.handle, sender
+        if known.endpoint != sender.endpoint:
             self.stats.count("address_changes")
-        if moved:
             peer.proven = False
             peer.credit_bytes = 0
             peer.hello_nonce = 0
-        peer.handle = sender
+        elif known.incarnation == sender.incarnation:
+            return
+        told = peer.told
         if sender.id in self.leaf_set:
-            self.leaf_set.add(sender)
+            self.leaf_set.add(told)
         if self.in_table(sender.id):
-            self.table.consider(sender, peer.srtt_s)
+            self.table.consider(told, peer.srtt_s)
 
     def on_hello(self, message: Hello, sender: Handle, active: bool, now: float) -> None:
         """Answer: who we are and where the asker was seen. Never longer than the question."""

@@ -164,6 +164,7 @@ class LeafSetUpkeep:
         """Take in a probe or a reply: its sender lives; what it says of others is verified."""
         context = self._context
         peer.active = message.active
+        peer.advertised = (message.host, message.port) if message.host else None
         peer.digest_told = message.seen_digest
         if message.members or message.digest == peer.digest:
             peer.digest = message.digest
@@ -187,10 +188,10 @@ class LeafSetUpkeep:
         self._failed.pop(peer.id, None)
         fresh = peer.id not in context.leaf_set
         before = context.leaf_set.members() if fresh else ()
-        changed = context.leaf_set.add(peer.handle)
-        context.table.consider(peer.handle, peer.srtt_s)
+        changed = context.leaf_set.add(peer.told)
+        context.table.consider(peer.told, peer.srtt_s)
         if peer.srtt_s is not None:
-            context.neighborhood.consider(peer.handle, peer.srtt_s)
+            context.neighborhood.consider(peer.told, peer.srtt_s)
         if changed and fresh:
             self._on_change(peer.handle, True, now)
             for handle in before:

@@ -152,7 +152,7 @@ class TableUpkeep:
         rtt_s = rtt_hint_s if rtt_s is None else rtt_s
         if rtt_s is not None:
             if context.table.would_use(handle.id, rtt_s) and peer is not None:
-                context.table.consider(peer.handle, rtt_s)
+                context.table.consider(peer.told, rtt_s)
             return False
         row, column = context.table.slot_of(handle.id)
         holder = context.table.get(row, column)
@@ -172,9 +172,9 @@ class TableUpkeep:
 
     def _consider_measured(self, peer: Peer) -> None:
         rtt_s = peer.srtt_s
-        self._context.table.consider(peer.handle, rtt_s)
+        self._context.table.consider(peer.told, rtt_s)
         if rtt_s is not None:
-            self._context.neighborhood.consider(peer.handle, rtt_s)
+            self._context.neighborhood.consider(peer.told, rtt_s)
 
     # -- rows --
 

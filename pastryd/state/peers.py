@@ -15,6 +15,11 @@ HELD_MAX = 8
 PEERS_MAX = 8192
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether an address means something on its own machine only."""
+    return host.startswith("127.") or host == "::1"
+
+
 class Liveness(Enum):
     """SWIM's three beliefs."""
 
@@ -27,7 +32,9 @@ class Peer:
     """One other node, or a client."""
 
     __slots__ = (
+        "_told",
         "active",
+        "advertised",
         "credit_bytes",
         "digest",
         "digest_told",
@@ -47,6 +54,9 @@ class Peer:
         self.rtt = rtt
         self.liveness = Liveness.ALIVE
         self.active = False
+        self.advertised: Endpoint | None = None
+        """Where it says that it wants to be reached, if it says so."""
+        self._told: Handle | None = None
         self.proven = False
         """The address showed that it receives what we send to it."""
         self.credit_bytes = 0
@@ -72,6 +82,19 @@ class Peer:
     def endpoint(self) -> Endpoint:
         """Where it is."""
         return self.handle.endpoint
+
+    @property
+    def told(self) -> Handle:
+        """The handle to tell others: at the advertised address, unless only it can use that."""
+        handle, advertised = self.handle, self.advertised
+        if advertised is None or advertised == handle.endpoint:
+            return handle
+        if is_loopback(advertised[0]) and not is_loopback(handle.host):
+            return handle
+        told = self._told
+        if told is None or told.incarnation != handle.incarnation or told.endpoint != advertised:
+            self._told = told = handle.at(advertised)
+        return told
 
     @property
     def srtt_s(self) -> float | None:

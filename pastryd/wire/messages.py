@@ -260,7 +260,7 @@ class Range(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """Compare these ranges with yours, or (`final`) the answer: those that differ, as we see them."""
+    """Compare these ranges with yours, or (`final`) the answer: those that differ, as we see it."""
 
     nonce: int
     final: bool
