@@ -27,6 +27,10 @@ BUFFERED_MAX = 256
 IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
 RETRIES_MAX = 12
+ROUTE_BYTES = 128
+"""The most that a `Route` takes besides its payload and its trail."""
+HOP_BYTES = 72
+"""The most that one node of the trail takes."""
 
 
 class _InFlight:
@@ -127,6 +131,9 @@ class Router:
         if message.hops >= self._context.config.hops_max:
             self._context.stats.count("route_dropped_hops")
             return
+        if not self._fits(message, 0):
+            self._context.stats.count("route_too_long")
+            return
         self._step(message, now)
 
     def on_hop_ack(self, message: HopAck, peer: Peer, now: float) -> None:
@@ -210,7 +217,7 @@ class Router:
         message = waiting.message
         self._sequence = seq = (self._sequence + 1) & 0xFFFFFFFF
         trail = message.trail
-        if message.keep_trail and len(trail) < TRAIL_MAX:
+        if message.keep_trail and len(trail) < TRAIL_MAX and self._fits(message, 1):
             trail = (*trail, Hop(context.identity, int((peer.srtt_s or 0.0) * 1e6)))
         waiting.peer = peer
         waiting.sent_at = now
@@ -222,6 +229,12 @@ class Router:
             wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)
         waiting.timer = context.deadlines.arm(now + wait_s, self._handle_silence, seq)
         self._in_flight[seq] = waiting
+
+    def _fits(self, message: Route, more_hops: int) -> bool:
+        """Tell whether a message fits in a datagram, with so many more nodes in its trail."""
+        trail_bytes = HOP_BYTES * (len(message.trail) + more_hops)
+        length = ROUTE_BYTES + trail_bytes + len(message.payload)
+        return length <= self._context.config.payload_bytes_max
 
     def _handle_silence(self, seq: int, now: float) -> None:
         waiting = self._in_flight.pop(seq, None)
