@@ -12,7 +12,7 @@ from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name, Position, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.application import Application, Forward
-from pastryd.protocol.blobs_find import Finder, PullItem, ThenFound, read_records
+from pastryd.protocol.blobs_find import AddHolder, Finder, PullItem, ThenFound, read_records
 from pastryd.protocol.blobs_put import STORE_OVERHEAD_BYTES, Putter, ThenPut
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
@@ -72,13 +72,14 @@ class Blobs(Application):
         storage: Storage,
         lookup: Lookup,
         pull: PullItem,
+        add_holder: AddHolder,
     ) -> None:
         self._context = context
         self._requests = requests
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
-        self._finder = Finder(context, requests, storage, lookup, pull)
+        self._finder = Finder(context, requests, storage, lookup, pull, add_holder)
         self._putter = Putter(context, requests, storage, lookup, pull)
         self._storing: dict[Name, list[tuple[Peer, int]]] = {}
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES

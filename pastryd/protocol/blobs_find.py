@@ -1,7 +1,7 @@
 """Finding an item for a client of this node: the getting half of the blob machine (DESIGN sec. 6).
 
 Owns the searches under way. Asks the nearest of the replica set first and the next one as soon as
-that is late, so that a hung replica costs one retransmission timeout; pulls what does not fit in
+that is late, so that a hung replica costs `rto_initial_s` at most; pulls what does not fit in
 an answer; verifies everything. "Not found" is said only when the 2k closest nodes all answered no
 while the leaf set stood still; otherwise it tries again until `get_timeout_s`, then says
 "unreachable". A bad copy is fetched elsewhere, and its holder is offered the good one: who is
@@ -59,6 +59,8 @@ class Failure(Enum):
 
 FindResult = Object | Entries | Failure
 ThenFound = Callable[[FindResult, float], None]
+AddHolder = Callable[[Name, Peer, float], None]
+"""`Transfer.add_holder`: tells a pull of one more peer that may have the item."""
 
 
 class PullItem(Protocol):
@@ -119,7 +121,15 @@ class _Search:
 class Finder:
     """The searches of one node."""
 
-    __slots__ = ("_context", "_lookup", "_pull", "_requests", "_searches", "_storage")
+    __slots__ = (
+        "_add_holder",
+        "_context",
+        "_lookup",
+        "_pull",
+        "_requests",
+        "_searches",
+        "_storage",
+    )
 
     def __init__(
         self,
@@ -128,12 +138,14 @@ class Finder:
         storage: Storage,
         lookup: Lookup,
         pull: PullItem,
+        add_holder: AddHolder,
     ) -> None:
         self._context = context
         self._requests = requests
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
+        self._add_holder = add_holder
         self._searches: dict[Name, _Search] = {}
 
     def __len__(self) -> int:
@@ -307,21 +319,13 @@ class Finder:
         self._advance(search, now)
 
     def _pull_from(self, search: _Search, peer: Peer, size: int, now: float) -> None:
-        """Pull from who has it; the others of the replica set stand by."""
+        """Pull from who has it; the others of the replica set join in if that takes long."""
         search.pulling = True
         if search.hedge is not None:
             search.hedge.cancel()
-            search.hedge = None
-        replicas = search.candidates[: self._context.config.replicas]
-        holders = [peer]
-        for other in replicas:
-            if (
-                other.id != peer.id
-                and other.id not in search.denied
-                and other.id not in search.bad
-                and self._context.usable(other.id)
-            ):
-                holders.append(other)
+        search.hedge = self._context.deadlines.arm(
+            now + self._context.config.rto_initial_s, self._add_holders, search
+        )
 
         def pulled(result: PullResult, now: float) -> None:
             search.pulling = False
@@ -333,12 +337,21 @@ class Finder:
                 self._end(search, Object(result.value), now)
                 return
             search.unsure = True
-            for holder in holders:
-                search.denied[holder.id] = None
+            search.denied[peer.id] = None
             self._advance(search, now)
 
         wait_s = max(search.deadline - now, RETRY_S)
-        self._pull(search.name, size, holders, pulled, now, deadline_s=wait_s)
+        self._pull(search.name, size, (peer,), pulled, now, deadline_s=wait_s)
+
+    def _add_holders(self, search: _Search, now: float) -> None:
+        """The holder may hang: name those to the pull that may have it and did not stay silent."""
+        search.hedge = None
+        if search.ended or not search.pulling:
+            return
+        for peer in search.candidates[: self._context.config.replicas]:
+            doubtful = peer.id in search.asking or not self._context.usable(peer.id)
+            if not doubtful and peer.id not in search.denied and peer.id not in search.bad:
+                self._add_holder(search.name, peer, now)
 
     def _note_bad(self, search: _Search, peers: Sequence[Peer]) -> None:
         for peer in peers:
