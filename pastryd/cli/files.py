@@ -123,6 +123,10 @@ class OutputFile:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self
 
+    def fileno(self) -> int:
+        """Return the descriptor that is written to."""
+        return self._fd
+
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         self.size += len(data)
@@ -130,8 +134,11 @@ class OutputFile:
             await write_descriptor(self._fd, data)
             return
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:  # a full disk above all: say which
+            raise OSError(error.errno, error.strerror, str(self._target)) from None
 
     @property
     def restart(self) -> Callable[[], None] | None:

@@ -98,3 +98,14 @@ async def test_whoever_waits_for_a_silent_pipe_can_be_cancelled() -> None:
 async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         await in_thread(lambda: os.write(-1, b""))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
+async def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(OSError, match="No space left on device.*out"), OutputFile(target) as output:
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, output.fileno())
+        os.close(full)
+        await output.write(b"x")
+    assert os.listdir(tmp_path) == []
