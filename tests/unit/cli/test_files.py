@@ -103,7 +103,10 @@ async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
 async def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with pytest.raises(OSError, match="No space left on device.*out"), OutputFile(target) as output:
+    with (
+        pytest.raises(OSError, match=r"No space left on device.*out"),
+        OutputFile(target) as output,
+    ):
         full = os.open("/dev/full", os.O_WRONLY)
         os.dup2(full, output.fileno())
         os.close(full)
