@@ -28,7 +28,7 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.resolve import parse_endpoint, resolve_all, show_endpoint
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
-from pastryd.protocol.client_session import ClientSession, Connected, Reply
+from pastryd.protocol.client_session import ClientSession, Connected, NoReply, Reply
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
 from pastryd.state.handle import Handle
@@ -36,13 +36,11 @@ from pastryd.stats import Stats
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 CONNECT_TIMEOUT_S = 5.0
-BUSY_TIMEOUT_S = 5.0
+NOT_READY_TIMEOUT_S = 5.0
 BUSY_WAIT_S = 0.05
 BUSY_WAIT_MAX_S = 0.5
 ATTEMPTS = 2
 """After a silence somebody else is asked, or the same node after a restart."""
-
-_LATER = (AnswerStatus.BUSY, AnswerStatus.NOT_READY)
 
 
 class RefusedError(PastryError):
@@ -134,12 +132,17 @@ class AccessLink:
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
     ) -> Reply:
         """Ask until there is an answer. Raises `UnreachableError`."""
-        busy_until = clock() + BUSY_TIMEOUT_S
+        began = clock()
         wait_s = BUSY_WAIT_S
         while True:
             reply = await self._ask_reachable(verb, name, number, value, timeout_s)
-            waitable = reply.status in _LATER and verb in (Verb.GET, Verb.PUT)
-            if not waitable or clock() > busy_until:
+            patience_s = 0.0
+            if verb in (Verb.GET, Verb.PUT):
+                patience_s = {
+                    AnswerStatus.BUSY: timeout_s,
+                    AnswerStatus.NOT_READY: NOT_READY_TIMEOUT_S,
+                }.get(reply.status, 0.0)
+            if clock() - began >= patience_s:
                 return reply
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, BUSY_WAIT_MAX_S)
@@ -152,6 +155,11 @@ class AccessLink:
             result = await self._ask_once(verb, name, number, value, timeout_s)
             if isinstance(result, Reply):
                 return result
+            if isinstance(result, NoReply) and not result.silent:
+                raise UnreachableError(
+                    f"no result within {result.after_s:.0f} s, although "
+                    f"{show_endpoint(access.access.endpoint)} is working on it; try again"
+                )
             if self._access is access:
                 self._access = None
         raise UnreachableError(

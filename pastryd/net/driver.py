@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from pastryd.errors import PastryError, UnreachableError
@@ -36,12 +37,10 @@ SEND_QUEUE_MAX = 1024
 TIMER_GRACE_S = 0.0005
 """uvloop rounds to milliseconds; firing just too early would spin."""
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def clock() -> float:
-    """Return seconds that never jump back and go on while the machine sleeps."""
-    return time.clock_gettime(_CLOCK)
+clock: Callable[[], float] = partial(
+    time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+)
+"""Returns seconds that never jump back and go on while the machine sleeps."""
 
 
 class Core(Protocol):
@@ -173,20 +172,20 @@ class Driver:
 
     def _handle_readable(self) -> None:
         core, receive, opened_by = self._core, self._udp.receive, self._sessions.open
-        self._notice_stall(clock())
+        now = clock()
+        self._notice_stall(now)
         for _ in range(DATAGRAMS_PER_CALLBACK):
             received = receive()
             if received is None:
                 return
-            now = clock()
             opened = opened_by(received[0], received[1], now)
-            if opened is None:
-                continue
-            payload, sender, is_hello = opened
-            if is_hello:
-                core.receive_hello(payload, sender, now)
-            else:
-                core.receive_datagram(payload, sender, now)
+            if opened is not None:
+                payload, sender, is_hello = opened
+                if is_hello:
+                    core.receive_hello(payload, sender, now)
+                else:
+                    core.receive_datagram(payload, sender, now)
+            now = clock()
 
     def _handle_due(self) -> None:
         now = clock()

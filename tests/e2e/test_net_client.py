@@ -127,6 +127,13 @@ async def test_pending_keeps_the_client_waiting_and_asking(running: Running) -> 
     assert running.node.requests == [Verb.GET] * 3
 
 
+async def test_a_busy_node_is_asked_again(running: Running) -> None:
+    running.node.items[name_of(b"data")] = b"data"
+    running.node.busy_answers = 2
+    async with Client(running.address) as client:
+        assert await client.get(_sha(b"data")) == b"data"
+
+
 def _lie(running: Running, key: Name, data: bytes) -> None:
     """Store an index entry at `key` whose manifest lists other bytes."""
     builder = ManifestBuilder()

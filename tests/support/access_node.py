@@ -36,6 +36,7 @@ class AccessNode:
         self.copies = 3
         self.put_status = AnswerStatus.OK
         self.pending_answers = 0
+        self.busy_answers = 0
         self.active = True
         self.stalls: list[float] = []
         self.stored: list[StoreReply] = []
@@ -101,6 +102,9 @@ class AccessNode:
         if self.pending_answers:
             self.pending_answers -= 1
             self._answer(message, peer, AnswerStatus.PENDING, now)
+        elif self.busy_answers:
+            self.busy_answers -= 1
+            self._answer(message, peer, AnswerStatus.BUSY, now)
         elif message.verb == Verb.GET:
             self._get(message, peer, now)
         elif message.verb == Verb.PUT:
