@@ -94,6 +94,7 @@ class _Search:
         "position",
         "pulling",
         "retry_s",
+        "root_asked",
         "unsure",
         "version",
         "waiters",
@@ -112,6 +113,7 @@ class _Search:
         self.pulling = False
         self.unsure = False
         """Somebody who ought to know did not answer: no "not found" in this round."""
+        self.root_asked = False
         self.version = 0
         self.retry_s = RETRY_S
         self.hedge: Timer | None = None
@@ -216,6 +218,7 @@ class Finder:
         search.next = 0
         search.denied.clear()
         search.unsure = False
+        search.root_asked = False
         search.version = context.leaf_set.version
         if placement.knows(context, search.position):
             replicas = context.config.replicas
@@ -223,7 +226,13 @@ class Finder:
             self._add_candidates(search, peers[:replicas])
             self._add_candidates(search, peers[replicas:])
             self._advance(search, now)
-            return
+        else:
+            self._ask_root(search, now)
+
+    def _ask_root(self, search: _Search, now: float) -> None:
+        """Route the question: any holder on the way answers, or the root with whom to ask."""
+        context = self._context
+        search.root_asked = True
 
         def routed(answer: Found | Replicas | None, peer: Peer | None, now: float) -> None:
             if search.ended:
@@ -363,7 +372,10 @@ class Finder:
         certain = (
             search.candidates or self._context.leaf_set.spans_ring
         ) and search.version == self._context.leaf_set.version
-        if certain and not search.unsure:
+        large = len(self._context.leaf_set) >= self._context.config.leaf_set_size // 2
+        if certain and not search.unsure and large and not search.root_asked:
+            self._ask_root(search, now)  # the root may know nodes that we do not
+        elif certain and not search.unsure:
             self._end(search, Failure.CORRUPT if search.bad else Failure.NOT_FOUND, now)
         elif now + search.retry_s >= search.deadline:
             self._end(search, Failure.CORRUPT if search.bad else Failure.UNREACHABLE, now)

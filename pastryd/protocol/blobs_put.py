@@ -333,6 +333,8 @@ class Putter:
                     self._context.stats.count("stores_unanswered")
             elif answer.status == StoreStatus.OK:
                 put.durable[peer.id] = None
+                if put.asking and len(put.durable) < self._context.config.replicas:
+                    return  # the others' answers decide
             elif answer.status == StoreStatus.FULL:
                 put.full[peer.id] = None
             else:
