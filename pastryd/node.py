@@ -327,6 +327,7 @@ class PastryNode:
 
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
         self.table_upkeep.hear_rate(peer.id, message.failure_rate)
+        self.context.ask_own_address(peer)
         self.leafset_upkeep.on_probe(message, peer, now)
 
     def _on_leaf_set_reply(self, message: m.LeafSetReply, peer: Peer, now: float) -> None:

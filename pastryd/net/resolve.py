@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Iterable
+from ipaddress import IPv6Address
 
 from pastryd.errors import ConfigError
 from pastryd.state.handle import Endpoint
@@ -21,7 +22,7 @@ _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")
 def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
     """Split `host`, `host:port`, `v6` or `[v6]:port`; the port is 4160 when not given."""
     host, port = _split(text.strip())
-    if not host or re.search(r"[\s/\[\]@]", host):
+    if not host or re.search(r"[\s/\[\]@]", host) or (":" in host and not _is_ipv6(host)):
         raise ConfigError(f"{text!r} is not an address; write host:port or [IPv6 address]:port")
     if port is None:
         return host, DEFAULT_PORT
@@ -30,6 +31,14 @@ def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
             f"{text!r} has no valid port; write host:port with a port from {lowest_port} to 65535"
         )
     return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(text: str) -> tuple[str, str | None]:

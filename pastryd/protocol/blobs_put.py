@@ -281,11 +281,11 @@ class Putter:
             put.asking.pop(peer.id, None)
             if put.ended:
                 return
-            if answer is None:
-                put.failed[peer.id] = None
-            elif answer.bitmap & 1:
+            if answer is not None and answer.bitmap & 1:
                 put.durable[peer.id] = None
             else:
+                # A silent one is offered it, too: that has more patience, and on a busy machine
+                # replacing whoever misses two short timeouts would make copies without need.
                 put.queried[peer.id] = None
             self._offer(put, now)
 

@@ -32,6 +32,7 @@ class Context:
     """Shared by the machines of one node (or of one client, whose tables stay empty)."""
 
     __slots__ = (
+        "_address_nonce",
         "config",
         "deadlines",
         "identity",
@@ -49,6 +50,7 @@ class Context:
         self.config = config
         self.rng = rng
         self.outbox = Outbox()
+        self._address_nonce = 0
         self.stats = Stats()
         self.deadlines = Deadlines()
         self.leaf_set = LeafSet(identity.id, config.leaf_set_size)
@@ -146,14 +148,11 @@ class Context:
         return peer
 
     def _identify(self, peer: Peer, sender: Handle) -> None:
-        """Follow a peer to a new incarnation or address; a new address must prove itself again."""
-        known, peer.handle = peer.handle, sender
-        if known.endpoint != sender.endpoint:
+        """Follow a peer to a new incarnation or address, in our tables too."""
+        incarnation = peer.handle.incarnation
+        if peer.move_to(sender):
             self.stats.count("address_changes")
-            peer.proven = False
-            peer.credit_bytes = 0
-            peer.hello_nonce = 0
-        elif known.incarnation == sender.incarnation:
+        elif incarnation == sender.incarnation:
             return
         told = peer.told
         if sender.id in self.leaf_set:
@@ -170,8 +169,23 @@ class Context:
         welcome = Welcome(message.nonce, self.identity, host, port, active)
         self.outbox.datagrams.append((encode(welcome), sender))
 
+    def ask_own_address(self, peer: Peer) -> None:
+        """Ask a peer where it sees us, when we have not been told and nobody told us yet."""
+        if not self.identity.host:
+            self._address_nonce = self.nonce()
+            hello = encode(Hello(self._address_nonce, HELLO_PADDING))
+            self.outbox.datagrams.append((hello, peer.handle))
+
+    def learn_address(self, message: Welcome) -> None:
+        """The first peer that answered a Hello of ours says where it sees us."""
+        if not self.identity.host and message.seen_host:
+            self.identity = self.identity.at((message.seen_host, message.seen_port))
+            self.log("address_learned", address=f"{message.seen_host}:{message.seen_port}")
+
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
         """An address has proved itself: what was held for it follows."""
+        if self._address_nonce and message.nonce == self._address_nonce:
+            self.learn_address(message)
         if not peer.hello_nonce or message.nonce != peer.hello_nonce:
             return
         self.prove(peer, now)

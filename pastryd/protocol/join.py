@@ -166,9 +166,7 @@ class Joiner(Application):
         context = self._context
         context.prove(peer, now)
         peer.rtt.sample(now - sent_at)
-        if not context.identity.host:
-            context.identity = context.identity.at((message.seen_host, message.seen_port))
-            context.log("address_learned", address=f"{message.seen_host}:{message.seen_port}")
+        context.learn_address(message)
         if merging:
             self._departed.pop(hello[0], None)
             if message.active and peer.id not in context.leaf_set:

@@ -273,7 +273,8 @@ class LivenessMonitor:
         """Somebody is accused. Us: refute. Another: count the accuser, or look ourselves."""
         context = self._context
         if message.id == context.identity.id:
-            if message.incarnation >= context.identity.incarnation:
+            # Nobody can have heard of an incarnation that we have not reached.
+            if message.incarnation == context.identity.incarnation:
                 self.awareness.doubt()
                 context.identity = context.identity.reborn(message.incarnation + 1)
                 context.log("refuted_suspicion", accuser=f"{peer.id:032x}")

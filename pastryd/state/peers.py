@@ -83,6 +83,19 @@ class Peer:
         """Where it is."""
         return self.handle.endpoint
 
+    def move_to(self, handle: Handle) -> bool:
+        """Follow a peer to a new incarnation or address; return whether the address is another.
+
+        A new address must prove itself again.
+        """
+        known, self.handle = self.handle, handle
+        if known.endpoint == handle.endpoint:
+            return False
+        self.proven = False
+        self.credit_bytes = 0
+        self.hello_nonce = 0
+        return True
+
     @property
     def told(self) -> Handle:
         """The handle to tell others: at the advertised address, unless only it can use that."""
@@ -118,8 +131,15 @@ class PeerTable:
         return self._peers.get(node_id)
 
     def of(self, handle: Handle) -> Peer:
-        """Return the peer of a handle; a new one starts from the handle."""
+        """Return the peer of a handle; a new one starts from the handle.
+
+        A handle of a later incarnation than the one we know is believed, though it be hearsay: a
+        node that restarted elsewhere could not be answered otherwise. What it says itself corrects
+        a liar (`Peer.move_to`).
+        """
         peer = self._peers.get(handle.id)
+        if peer is not None and handle.incarnation > peer.handle.incarnation:
+            peer.move_to(handle)
         if peer is None:
             if len(self._peers) >= PEERS_MAX:
                 self._forget_some()

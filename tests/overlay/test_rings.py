@@ -138,3 +138,40 @@ def test_a_bootstrap_address_that_is_our_own_starts_a_ring() -> None:
     network.step(node, lambda: node.core.start([node.endpoint], network.now))
     network.run(2)
     assert node.core.active
+
+
+def test_a_node_that_restarts_elsewhere_finds_its_way_back() -> None:
+    network = VirtualNetwork(seed=16)
+    nodes = network.ring(8)
+    old = nodes[3]
+    network.step(old, lambda: old.core.leave(network.now))
+    network.run(0.5)
+    network.crash(old)
+    moved = network.add(
+        [nodes[0]],
+        disk=old.disk,
+        public_key=old.core.identity.public_key,
+        endpoint=("10.9.9.9", 999),
+    )
+    network.run_until(lambda: moved.core.active, 2)
+    network.run_until(network.is_consistent, 5)
+
+
+def test_the_first_node_learns_its_address_from_those_who_join() -> None:
+    network = VirtualNetwork(seed=17)
+    nodes = network.ring(3, settle_s=2)
+    for node in nodes:
+        assert node.core.identity.endpoint == node.endpoint
+
+
+def test_an_advertised_address_is_what_others_are_told() -> None:
+    network = VirtualNetwork(seed=18)
+    nodes = network.ring(3, settle_s=2)
+    behind = network.add(start=False)
+    behind.core.context.identity = behind.core.identity.at(("192.0.2.7", 4160))
+    network.by_endpoint["192.0.2.7", 4160] = behind  # a forwarded port
+    network.step(behind, lambda: behind.core.start([nodes[0].endpoint], network.now))
+    network.run_until(lambda: behind.core.active, 5)
+    for node in nodes:
+        member = node.core.context.leaf_set.get(behind.core.identity.id)
+        assert member is not None and member.endpoint == ("192.0.2.7", 4160)

@@ -1,7 +1,7 @@
 """A small virtual network: unmodified `PastryNode`s, one virtual clock, one seed.
 
-Real encoded bytes, delays, loss, duplication, cuts, crashes, hangs, disks that take time. Sealing is
-left out: what arrives is from whom it says. Everything follows from the seed.
+Real encoded bytes, delays, loss, duplication, cuts, crashes, hangs, disks that take time. Sealing
+is left out: what arrives is from whom it says. Everything follows from the seed.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,7 +23,19 @@ def test_every_usual_form_is_understood(text: str, endpoint: tuple[str, int]) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "node:", "node:x", "node:0", "node:65536", "http://node:1", "[::1]:x", "a b"]
+    "text",
+    [
+        "",
+        ":1",
+        "node:",
+        "node:x",
+        "node:0",
+        "node:65536",
+        "http://node:1",
+        "[::1]:x",
+        "a b",
+        "a:b:",
+    ],
 )
 def test_anything_else_is_one_line_that_says_what_to_write(text: str) -> None:
     with pytest.raises(ConfigError, match="host:port"):
