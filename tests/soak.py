@@ -64,7 +64,7 @@ class Soak:
         name = Name(sha256(value).digest())
 
         def then(result: PutResult, now: float) -> None:
-            if result.copies >= min(self.network.config.replicas, 2):
+            if result.copies >= self.network.config.replicas:
                 self.acknowledged[name] = value
 
         network = self.network

@@ -21,6 +21,7 @@ from pastryd.wire.messages import Hop, JoinReply, Ping, Pong, RowReply, RowReque
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
+MET_MAX = 16
 DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
 NEAR_S = 0.002
@@ -119,6 +120,9 @@ class Joiner(Application):
             return
         endpoints = [*self._seeds, *self._departed]
         if self._attempts:
+            # The seeds may have died since; whom we met in an earlier attempt will do as well.
+            met = [peer.endpoint for peer in context.peers][:MET_MAX]
+            endpoints = list(dict.fromkeys([*endpoints, *met]))
             context.rng.shuffle(endpoints)
         self._attempts += 1
         self._hellos.clear()
