@@ -1,0 +1,25 @@
+"""Shared by the tests on real processes: what they measured, told at the end of the run."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+Measured = Callable[[str, object], None]
+_FIGURES: list[str] = []
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
+    """Note a figure; all are printed at the end, whatever the verbosity."""
+
+    def note(what: str, value: object) -> None:
+        shown = f"{value:.2f}" if isinstance(value, float) else str(value)
+        _FIGURES.append(f"{request.node.name}: {what}: {shown}")
+
+    yield note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    for figure in _FIGURES:
+        terminalreporter.write_line(figure)
