@@ -26,7 +26,7 @@ class Config:
     rto_initial_s: float = 0.05
     rto_min_s: float = 0.03
     rto_max_s: float = 0.5
-    route_attempts: int = 5
+    route_attempts: int = 12
 
     # Liveness: heartbeat, silence, direct probes, indirect probes, suspicion, death.
     heartbeat_s: float = 0.5

@@ -57,7 +57,10 @@ async def status(common: Common, node_id: str | None) -> None:
     Without ID the access node's own, else that of the node with this id.
     """
     async with connected(common) as client:
-        _print(await client.status(node_id), common)
+        document = await client.status(node_id)
+    if not common.as_json:
+        document.pop("config", None)  # the same for hours on end; --json has it
+    _print(document, common)
 
 
 @command

@@ -131,8 +131,6 @@ class Joiner(Application):
         self._nonces.clear()
         for endpoint in endpoints[:SEEDS_AT_ONCE]:
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
-        if self._attempts > 1:
-            context.log("still_joining", attempt=self._attempts, seeds=len(endpoints))
         jittered = self._wait_s * (0.75 + 0.5 * context.rng.random())
         self._retry = context.deadlines.arm(now + jittered, self._attempt)
         self._wait_s = min(2 * self._wait_s, context.config.join_retry_max_s)

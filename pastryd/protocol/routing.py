@@ -26,7 +26,6 @@ from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route
 BUFFERED_MAX = 256
 IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
-RETRIES_MAX = 12
 ROUTE_BYTES = 128
 """The most that a `Route` takes besides its payload and its trail."""
 HOP_BYTES = 72
@@ -245,7 +244,7 @@ class Router:
         peer = waiting.peer
         self._on_silent(peer, now)
         waiting.attempts += 1
-        if waiting.attempts > RETRIES_MAX:
+        if waiting.attempts >= context.config.route_attempts:
             context.stats.count("route_dropped_attempts")
             return
         message = waiting.message
