@@ -29,7 +29,8 @@ NEAR_S = 0.002
 WALK_ROUNDS = 3
 WALK_PINGS = 8
 ROWS_PER_NODE_MAX = 4
-INACTIVE_ATTEMPTS = 3
+INACTIVE_PATIENCE = 16
+"""So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
 
@@ -68,6 +69,7 @@ class Joiner(Application):
         self._retry: Timer | None = None
         self._nonces: dict[int, bool] = {}
         self._attempts = 0
+        self._all_joining_since = 0.0
         self._wait_s = context.config.join_retry_s
 
     # -- starting --
@@ -114,7 +116,12 @@ class Joiner(Application):
         if self._is_active():
             return
         context = self._context
-        if self._is_first_among_joiners():
+        if self._inactive and not self._found:
+            # They will be ready soon: to ask them seldom would only make a chain of joiners slow.
+            self._wait_s = context.config.join_retry_s
+        else:
+            self._all_joining_since = now
+        if self._is_first_among_joiners(now):
             context.log("all_seeds_are_joining_starting_the_ring")
             self._activate_alone(now)
             return
@@ -135,13 +142,11 @@ class Joiner(Application):
         self._retry = context.deadlines.arm(now + jittered, self._attempt)
         self._wait_s = min(2 * self._wait_s, context.config.join_retry_max_s)
 
-    def _is_first_among_joiners(self) -> bool:
-        """All who answered are joining too: the lowest id of them starts the ring."""
-        return (
-            self._attempts >= INACTIVE_ATTEMPTS
-            and bool(self._inactive)
-            and not self._found
-            and self._context.identity.id < min(self._inactive)
+    def _is_first_among_joiners(self, now: float) -> bool:
+        """All who answered are joining too, for long: the lowest id of them starts the ring."""
+        patience_s = INACTIVE_PATIENCE * self._context.config.join_retry_s
+        return now - self._all_joining_since >= patience_s and self._context.identity.id < min(
+            self._inactive
         )
 
     # -- finding a near node --

@@ -175,3 +175,14 @@ def test_an_advertised_address_is_what_others_are_told() -> None:
     for node in nodes:
         member = node.core.context.leaf_set.get(behind.core.identity.id)
         assert member is not None and member.endpoint == ("192.0.2.7", 4160)
+
+
+def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> None:
+    network = VirtualNetwork(seed=24, loss=0.1)
+    network.add()
+    for _ in range(29):
+        network.add([network.rng.choice(network.live)])
+        network.run(0.05)
+    network.run_until(network.is_consistent, 30)
+    events = [e.event for n in network.nodes for _, e in n.logged]
+    assert "all_seeds_are_joining_starting_the_ring" not in events
