@@ -6,25 +6,26 @@ to the nearest of it rather than to the root (ALGORITHMS sec. 4: the last hop do
 stored or handed out as an answer that was not verified here; segments are verified by who pulls.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name, Position, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.application import Application, Forward
-from pastryd.protocol.blobs_find import AddHolder, Finder, PullItem, ThenFound, read_records
+from pastryd.protocol.blobs_find import Finder, ThenFound, read_records
 from pastryd.protocol.blobs_put import STORE_OVERHEAD_BYTES, Putter, ThenPut
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import BLOB_APPLICATION, Lookup
 from pastryd.protocol.outbox import WriteStatus
-from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode
 from pastryd.wire.messages import (
+    HANDLES_MAX,
     RECORDS_MAX,
     Find,
     Found,
@@ -63,6 +64,7 @@ class Blobs(Application):
         "_requests",
         "_storage",
         "_storing",
+        "is_sure",
     )
 
     def __init__(
@@ -82,6 +84,8 @@ class Blobs(Application):
         self._finder = Finder(context, requests, storage, lookup, pull, add_holder)
         self._putter = Putter(context, requests, storage, lookup, pull)
         self._storing: dict[Name, list[tuple[Peer, int]]] = {}
+        self.is_sure: Callable[[float], bool] = lambda now: True
+        """Whether what ought to be here is here, as far as anybody can tell."""
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
 
     # -- local commands --
@@ -296,7 +300,8 @@ class Blobs(Application):
         read_records(self._storage, key, names, read, now)
 
     def _send_replicas(self, nonce: int, key: Position, peer: Peer, now: float) -> None:
-        count = 2 * self._context.config.replicas
+        # After a mass join the closest may all be empty still: then whoever else may have it, too.
+        count = 2 * self._context.config.replicas if self.is_sure(now) else HANDLES_MAX
         self._reply(Replicas(nonce, placement.handles(self._context, key, count)), peer, now)
 
     def _reply(self, message: Found | Replicas, peer: Peer, now: float) -> None:

@@ -11,7 +11,6 @@ offered an item that it holds reads and verifies its own copy first (`Blobs.on_s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId, Position, position_of
@@ -19,7 +18,7 @@ from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, is_record_of, verify
 from pastryd.protocol.lookup import Lookup
-from pastryd.protocol.pull_state import OnDone, Pulled, PullResult
+from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
@@ -59,25 +58,6 @@ class Failure(Enum):
 
 FindResult = Object | Entries | Failure
 ThenFound = Callable[[FindResult, float], None]
-AddHolder = Callable[[Name, Peer, float], None]
-"""`Transfer.add_holder`: tells a pull of one more peer that may have the item."""
-
-
-class PullItem(Protocol):
-    """`Transfer.pull`."""
-
-    def __call__(
-        self,
-        name: Name,
-        size: int | None,
-        holders: Sequence[Peer],
-        on_done: OnDone,
-        now: float,
-        *,
-        background: bool = False,
-        deadline_s: float | None = None,
-    ) -> None:
-        """Fetch an item from those who may have it, nearest first."""
 
 
 class _Search:
@@ -301,6 +281,8 @@ class Finder:
                 search.unsure = True
             else:
                 search.denied[peer.id] = None
+                # Who is being filled itself names many more than the replica set.
+                self._add_candidates(search, self._lookup.peers_of(answer))
             if not search.pulling:
                 self._advance(search, now)
 

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pastryd.ids import Name, NodeId, Position, position_of
-from pastryd.protocol.blobs_find import PullItem
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.outbox import WriteStatus
-from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer

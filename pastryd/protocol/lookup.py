@@ -72,7 +72,7 @@ class Lookup:
         self._send(message.nonce, now)
 
     def resolve(self, key: Position, then: ThenPeers, now: float) -> None:
-        """Find out the replica set of a position (and some nodes more): from our leaf set or its root.
+        """Find out the replica set of a position, and some more: from our leaf set or its root.
 
         `then` may be called before this returns.
         """

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId
@@ -57,6 +58,25 @@ class TimedOut:
 
 PullResult = Pulled | AbsentEverywhere | Unreachable | TimedOut
 OnDone = Callable[[PullResult, float], None]
+AddHolder = Callable[[Name, Peer, float], None]
+"""`Transfer.add_holder`: tells a pull of one more peer that may have the item."""
+
+
+class PullItem(Protocol):
+    """`Transfer.pull`."""
+
+    def __call__(
+        self,
+        name: Name,
+        size: int | None,
+        holders: Sequence[Peer],
+        on_done: OnDone,
+        now: float,
+        *,
+        background: bool = False,
+        deadline_s: float | None = None,
+    ) -> None:
+        """Fetch an item from those who may have it, nearest first."""
 
 
 class Standing(Enum):

@@ -13,8 +13,7 @@ from typing import Protocol
 from pastryd.ids import Name, NodeId, position_of, ring_distance
 from pastryd.protocol.context import Context
 from pastryd.protocol.outbox import WriteStatus
-from pastryd.protocol.pull_state import OnDone as OnPulled
-from pastryd.protocol.pull_state import Pulled, PullResult
+from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
@@ -47,23 +46,6 @@ class Compare(Protocol):
         """Compare arcs with a peer; False: already at it."""
 
 
-class PullItem(Protocol):
-    """`Transfer.pull`."""
-
-    def __call__(
-        self,
-        name: Name,
-        size: int | None,
-        holders: Sequence[Peer],
-        on_done: OnPulled,
-        now: float,
-        *,
-        background: bool = False,
-        deadline_s: float | None = None,
-    ) -> None:
-        """Fetch an item."""
-
-
 class Replication:
     """What one node lacks, and how it comes by it."""
 
@@ -80,6 +62,7 @@ class Replication:
         "_storage",
         "_tokens",
         "_unequal",
+        "_unsettled_at",
         "_wake",
         "_wheel",
         "leaving",
@@ -107,6 +90,7 @@ class Replication:
         """Partners with whom we have not been equal since something changed."""
         self._tokens = float(BURST_BYTES_MIN)
         self._refilled_at = 0.0
+        self._unsettled_at = 0.0
         self._wake: Timer | None = None
         self._wheel: Timer | None = None
         self.leaving = False
@@ -121,6 +105,7 @@ class Replication:
 
     def update(self, handle: Handle, joined: bool, now: float) -> None:
         """The leaf set changed: so did the ranges that we share, with everybody."""
+        self._unsettled_at = now
         if self._wheel is None:
             return
         self._unequal = {peer.id: None for peer in self._partners()}
@@ -136,6 +121,13 @@ class Replication:
     def settled(self) -> bool:
         """Nothing is missing, as far as we know, and no neighbour is known to differ."""
         return not self._unequal and not self._queue and not self._pulling
+
+    def is_sure(self, now: float) -> bool:
+        """Tell whether what we lack is nobody's: settled, and for a whole period so.
+
+        Right after a mass join our neighbours may be as empty as we are, and agree with us.
+        """
+        return self.settled and now - self._unsettled_at >= self._context.config.reconcile_s
 
     @property
     def missing(self) -> int:
@@ -211,6 +203,8 @@ class Replication:
 
     def note_missing(self, names: Sequence[Name], peer: Peer, now: float) -> None:
         """Queue what a peer has and we lack, if it is ours (or nearly, while the ring changes)."""
+        if names:
+            self._unsettled_at = now
         context = self._context
         for name in names:
             holders = self._queue.get(name)
