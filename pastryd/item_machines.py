@@ -64,6 +64,7 @@ class ItemMachines:
             context, requests, storage, self.reconcile.compare, transfer.pull, is_active
         )
         storage.on_forgotten = self.replication.recheck
+        self.blobs.is_sure = self.replication.is_sure
         self.handover = Handover(context, requests, storage, lookup, is_active)
         self.access = Access(
             context,
