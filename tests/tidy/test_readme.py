@@ -147,7 +147,7 @@ def test_every_variable_of_the_environment_that_is_named_exists(page: Path) -> N
 
 def detection_s(config: Config) -> float:
     """Return how long a silent neighbour can go on: heartbeat, probes, helpers, suspicion."""
-    probes = config.probe_timeout_s * (2**config.probe_attempts - 1)
+    probes = config.probe_timeout_s * ((1 << config.probe_attempts) - 1)
     silence = config.heartbeat_s + config.heartbeat_grace_s
     return silence + probes + config.indirect_timeout_s + config.suspicion_max_s
 
