@@ -116,10 +116,11 @@ class Joiner(Application):
         if self._is_active():
             return
         context = self._context
-        if self._inactive and not self._found:
-            # They will be ready soon: to ask them seldom would only make a chain of joiners slow.
+        if self._inactive or self._found:
+            # Backing off is for silence. Joiners will be ready soon, and an active seed is: then
+            # only the network lost some message of the join.
             self._wait_s = context.config.join_retry_s
-        else:
+        if self._found or not self._inactive:
             self._all_joining_since = now
         if self._is_first_among_joiners(now):
             context.log("all_seeds_are_joining_starting_the_ring")

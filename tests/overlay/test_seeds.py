@@ -10,7 +10,7 @@ import pytest
 from tests.soak import Soak
 
 FIXED = range(12)
-REGRESSIONS = (143, 302, 1022, 1035)
+REGRESSIONS = (143, 302, 1022, 1035, 5061)
 FRESH = tuple(SystemRandom().randrange(10_000, 1_000_000) for _ in range(3))
 
 
