@@ -75,6 +75,11 @@ async def in_thread(function: Callable[[], _T]) -> _T:
     return await done
 
 
+async def open_descriptor(path: str | Path, flags: int) -> int:
+    """Open a file in a thread: a FIFO whose other end nobody has opened yet blocks."""
+    return await in_thread(lambda: os.open(path, flags | os.O_CLOEXEC))
+
+
 async def read_descriptor(fd: int) -> AsyncIterator[bytes]:
     """Yield what comes from a pipe or a terminal, in pieces of up to 1 MiB, until its end."""
     while piece := await in_thread(lambda: os.read(fd, CHUNK_BYTES)):
@@ -106,7 +111,7 @@ class OutputFile:
         self.size = 0
         """Bytes written."""
 
-    def __enter__(self) -> "OutputFile":
+    async def __aenter__(self) -> "OutputFile":
         target = self._target
         try:
             mode = os.stat(target).st_mode if target.exists() else stat.S_IFREG
@@ -118,7 +123,7 @@ class OutputFile:
                 self._fd = os.open(temporary, flags, 0o666)
                 self._temporary = temporary
             else:
-                self._fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+                self._fd = await open_descriptor(target, os.O_WRONLY)
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self
@@ -163,7 +168,7 @@ class OutputFile:
         finally:
             os.close(directory)
 
-    def __exit__(
+    async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

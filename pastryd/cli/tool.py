@@ -16,7 +16,13 @@ import click
 
 from pastryd.cli import exits
 from pastryd.cli.common import Common, cli, command, connected
-from pastryd.cli.files import OutputFile, check_readable, read_descriptor, write_descriptor
+from pastryd.cli.files import (
+    OutputFile,
+    check_readable,
+    open_descriptor,
+    read_descriptor,
+    write_descriptor,
+)
 
 if TYPE_CHECKING:
     from pastryd.client import Client, PutResult
@@ -61,7 +67,7 @@ async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
     if file == "-":
         with progress_bar("put stdin", None, common) as progress:
             return await client.put(read_descriptor(sys.stdin.fileno()), progress)
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    fd = await open_descriptor(file, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size or None
         with progress_bar(f"put {Path(file).name}", size, common) as progress:
@@ -96,7 +102,7 @@ async def get(common: Common, key: str, output: Path | None) -> int | None:
                 except BrokenPipeError:
                     return exits.PIPE_CLOSED
                 return None
-            with OutputFile(output) as file:
+            async with OutputFile(output) as file:
                 async for piece in client.stream(key, file.restart, progress):
                     await file.write(piece)
                 size = file.size

@@ -201,3 +201,24 @@ def test_an_interrupted_get_leaves_nothing_behind(
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", [["put"], ["get", UNKNOWN, "-o"]])
+def test_a_pipe_that_nobody_opens_can_be_interrupted(
+    ring: list[RingNode], tmp_path: Path, command: list[str], number: signal.Signals
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = subprocess.Popen(
+        tool_command(*command, str(tmp_path / "pipe")),
+        stderr=subprocess.PIPE,
+        env=environment(PASTRY_NODE=ring[0].address),
+    )
+    threads = Path(f"/proc/{process.pid}/task")
+    wait_until(lambda: len(os.listdir(threads)) > 1, "a thread waits for the other end")
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from pastryd.cli.files import OutputFile, check_readable, in_thread, read_descriptor
+from pastryd.cli.files import (
+    OutputFile,
+    check_readable,
+    in_thread,
+    open_descriptor,
+    read_descriptor,
+)
 from pastryd.errors import ConfigError
 
 
 async def test_the_file_appears_only_when_it_is_committed(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with OutputFile(target) as output:
+    async with OutputFile(target) as output:
         await output.write(b"half")
         assert not target.exists()
         await output.write(memoryview(b" and half"))
@@ -26,9 +32,10 @@ async def test_leaving_without_commit_keeps_the_old_file_and_leaves_no_trace(
 ) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"old")
-    with pytest.raises(asyncio.CancelledError), OutputFile(target) as output:
-        await output.write(b"new")
-        raise asyncio.CancelledError
+    with pytest.raises(asyncio.CancelledError):
+        async with OutputFile(target) as output:
+            await output.write(b"new")
+            raise asyncio.CancelledError
     assert target.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["out"]
 
@@ -37,7 +44,7 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path: Path) 
     real, link = tmp_path / "real", tmp_path / "link"
     real.write_bytes(b"old")
     link.symlink_to(real)
-    with OutputFile(link) as output:
+    async with OutputFile(link) as output:
         await output.write(b"new")
         output.commit()
     assert link.is_symlink()
@@ -45,16 +52,19 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path: Path) 
 
 
 async def test_a_device_is_written_to_and_not_replaced() -> None:
-    with OutputFile(Path(os.devnull)) as output:
+    async with OutputFile(Path(os.devnull)) as output:
         await output.write(b"gone")
         output.commit()
     assert Path(os.devnull).is_char_device()
 
 
 @pytest.mark.parametrize("name", ["", "missing/out"])
-def test_where_no_file_can_be_is_told_before_anything_is_fetched(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="directory"), OutputFile(tmp_path / name):
-        raise AssertionError("must not get here")
+async def test_where_no_file_can_be_is_told_before_anything_is_fetched(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(ConfigError, match="directory"):
+        async with OutputFile(tmp_path / name):
+            raise AssertionError("must not get here")
 
 
 def test_what_cannot_be_put_is_told_by_name(tmp_path: Path) -> None:
@@ -95,6 +105,19 @@ async def test_whoever_waits_for_a_silent_pipe_can_be_cancelled() -> None:
     os.close(writing)
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
+async def test_whoever_waits_for_the_other_end_of_a_pipe_can_be_cancelled(
+    tmp_path: Path, flags: int
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    task = asyncio.ensure_future(open_descriptor(tmp_path / "pipe", flags))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    os.close(os.open(tmp_path / "pipe", os.O_RDWR))  # lets the thread end
+
+
 async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
         await in_thread(lambda: os.write(-1, b""))
@@ -103,12 +126,10 @@ async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
 async def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
-    with (
-        pytest.raises(OSError, match=r"No space left on device.*out"),
-        OutputFile(target) as output,
-    ):
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, output.fileno())
-        os.close(full)
-        await output.write(b"x")
+    with pytest.raises(OSError, match=r"No space left on device.*out"):
+        async with OutputFile(target) as output:
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, output.fileno())
+            os.close(full)
+            await output.write(b"x")
     assert os.listdir(tmp_path) == []
