@@ -55,6 +55,7 @@ class FuzzedRing:
             (1, self.stall),
             (1, self.restart),
             (1, self.forget),
+            (1, self.break_disk),
         ]
         # Swarm: what is left out of a run makes room for the rest to go further.
         self.operations = [o for o in operations if self.rng.random() < 0.8] or operations
@@ -124,6 +125,19 @@ class FuzzedRing:
             node.disk.items[name] = b"rotten"
             self._step(node, lambda: node.core.items.forget(name, self.network.now))
 
+    def break_disk(self) -> None:
+        """A disk is full, or has room again; or an item is gone from it, or rotten."""
+        disk = self._node().disk
+        roll = self.rng.random()
+        if roll < 0.5 or not disk.items:
+            disk.full = not disk.full
+            return
+        name = self.rng.choice(sorted(disk.items))
+        if roll < 0.75:
+            del disk.items[name]
+        else:
+            disk.items[name] = disk.items[name][::-1] + b"?" * (roll < 0.85)
+
     def advance(self) -> None:
         """Time passes."""
         self.network.run(self.rng.choice((0.001, 0.01, 0.05, 0.3, 1.0)))
@@ -191,6 +205,8 @@ class FuzzedRing:
         """The storm is over: the true nodes are a ring again, which keeps and gives."""
         network = self.network
         network.loss = network.duplication = 0.0
+        for node in network.live:
+            node.disk.full = False
         network.run(90)
         value = b"after the storm"
         done: list[object] = []

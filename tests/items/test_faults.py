@@ -133,8 +133,8 @@ def test_gets_are_quick_while_two_of_three_holders_hang(seed: int, size: int) ->
     """SIGSTOP: at first nobody knows; the third holder must be reached within a second."""
     world = World(12, seed)
     names = world.fill(5, size)
-    reader = next(n for n in world.live if all(n not in world.replicas(x) for x in names))
     for name in names:
+        reader = next(node for node in world.live if node not in world.replicas(name))
         hung = world.choose.sample(world.replicas(name), 2)
         for node in hung:
             world.network.hang(node)
