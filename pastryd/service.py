@@ -42,7 +42,6 @@ REMEMBER_FIRST_S = 5.0
 ACTIVE_POLL_S = 0.02
 LEAVE_GRACE_S = 1.0
 """The core bounds its handover itself."""
-RESOLVE_MAX_S = 10.0
 _WILDCARDS = ("", "::", "0.0.0.0")
 
 
@@ -220,7 +219,6 @@ class Service:
             self._network_key,
             endpoint_of,
             node.stats,
-            now,
         )
 
         def completed(reply: StoreReply) -> None:

@@ -44,7 +44,7 @@ class End:
         public_key = self.private_key.public_key().public_bytes_raw()
         self.handle = Handle(public_key, *self.udp.endpoint, time.time_ns() // 1_000_000)
         self.sessions = SessionTable(
-            self.private_key, self.handle.incarnation, NETWORK_KEY, endpoint_of, self.stats, clock()
+            self.private_key, self.handle.incarnation, NETWORK_KEY, endpoint_of, self.stats
         )
 
     def send(self, message: Route | HopAck, to: Handle) -> None:

@@ -81,7 +81,7 @@ class AccessLink:
         self._session = session = ClientSession(handle, config, rng)
         udp.stats = session.stats
         sessions = SessionTable(
-            private_key, handle.incarnation, self._network_key, endpoint_of, session.stats, clock()
+            private_key, handle.incarnation, self._network_key, endpoint_of, session.stats
         )
         self._driver = Driver(
             session,

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pastryd.net.keys import expand, extract
 from pastryd.net.replay import ReplayWindow
 from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 
 VERSION = 1
@@ -94,27 +95,6 @@ class _Greeting:
         self.window = ReplayWindow()
 
 
-class TokenBucket:
-    """At most `burst` at once and `rate` per second in the long run."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._at = now
-
-    def take(self, now: float) -> bool:
-        """Take a token if there is one."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class SessionTable:
     """Seals for and opens from every peer, as one node in its present incarnation."""
 
@@ -144,7 +124,6 @@ class SessionTable:
         network_key: bytes,
         endpoint_of: Callable[[Address], Endpoint],
         stats: Stats,
-        now: float,
         sessions_max: int = SESSIONS_MAX,
     ) -> None:
         self._private_key = private_key
@@ -152,7 +131,7 @@ class SessionTable:
         self._network_key = network_key
         self._endpoint_of = endpoint_of
         self._stats = stats
-        self._agreements = TokenBucket(AGREEMENTS_PER_S, AGREEMENTS_BURST, now)
+        self._agreements = TokenBucket(AGREEMENTS_PER_S, AGREEMENTS_BURST)
         self._sessions: dict[bytes, _Session] = {}
         self._sessions_max = sessions_max
         self._counter_floor = 0

@@ -15,7 +15,7 @@ from pastryd.config import Config
 from pastryd.errors import ConfigError, CorruptError, NotFoundError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net import access_link
-from pastryd.net.driver import Driver, clock
+from pastryd.net.driver import Driver
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
@@ -44,7 +44,7 @@ class Running:
         stats = self.node.context.stats
         udp = UdpSocket((listen, 0), stats)
         self.address = f"127.0.0.1:{udp.endpoint[1]}"
-        sessions = SessionTable(key, 1, network_key, endpoint_of, stats, clock())
+        sessions = SessionTable(key, 1, network_key, endpoint_of, stats)
         self.driver = Driver(
             self.node, udp, sessions, lambda r: None, lambda i: None, 0.25, stats, _NoLog()
         )

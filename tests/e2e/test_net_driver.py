@@ -94,7 +94,7 @@ class Side:
         self.udp = UdpSocket(("127.0.0.1", 0), self.stats)
         self.endpoint: Endpoint = self.udp.endpoint
         self.core = Core(Handle(key.public_key().public_bytes_raw(), *self.endpoint, 1))
-        sessions = SessionTable(key, 1, PUBLIC_NETWORK_KEY, endpoint_of, self.stats, clock())
+        sessions = SessionTable(key, 1, PUBLIC_NETWORK_KEY, endpoint_of, self.stats)
         self.log = Log()
         self.grown: list[int] = []
         self.driver = Driver(

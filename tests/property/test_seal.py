@@ -15,7 +15,7 @@ _FROM = ("192.0.2.1", 4160)
 
 
 def _table(i: int) -> SessionTable:
-    return SessionTable(_KEYS[i], 7, PUBLIC_NETWORK_KEY, endpoint_of, Stats(), 0.0)
+    return SessionTable(_KEYS[i], 7, PUBLIC_NETWORK_KEY, endpoint_of, Stats())
 
 
 def _handle(i: int) -> Handle:

@@ -37,7 +37,6 @@ class Side:
             network_key,
             endpoint_of,
             self.stats,
-            0.0,
             sessions_max,
         )
 
