@@ -125,7 +125,7 @@ class Soak:
 
     def split(self) -> None:
         """Cut the network in two for a while."""
-        if self.network.sides:
+        if self.network.links.is_split:
             return
         nodes = list(self.network.live)
         self.random.shuffle(nodes)

@@ -133,9 +133,9 @@ def test_repair_keeps_to_its_rate():
     network = ring(3, config=config)
     names = fill(network, 100, 100_000)
     joiner = network.add([network.nodes[0]])
-    # A fourth node among three: it must get about three quarters of 10 MB, at 1 MB/s.
-    network.run(4)
-    assert 1 << 20 <= sum(len(v) for v in joiner.disk.items.values()) <= 7 << 20
+    # A fourth node among three gets some MB of the 10, after a burst of 2 at 1 MB/s.
+    network.run(1.5)
+    assert 1 << 20 <= sum(len(v) for v in joiner.disk.items.values()) <= 4 << 20
     assert joiner.core.items.replication.missing
     network.run_until(lambda: not lacking(network, names), 60)
 

@@ -1,0 +1,376 @@
+"""The world: unmodified `PastryNode`s, one virtual clock, one seed (DESIGN sec. 9).
+
+Each node is driven exactly as the daemon's driver drives it: a step, then a drain of its outbox,
+then one timer. Real encoded bytes travel; sealing is left out, since what arrives here is from whom
+it says. Everything follows from the seed: the same seed gives the same `trace`, in any process.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from heapq import heappop, heappush
+from random import Random
+
+from pastryd.config import Config
+from pastryd.ids import NodeId
+from pastryd.node import PastryNode
+from pastryd.protocol.outbox import Completion, Logged, ReadItem, StoreRequest
+from pastryd.sim.disk import VirtualDisk
+from pastryd.sim.latency import Constant, LatencyModel
+from pastryd.sim.links import Links
+from pastryd.state.handle import Endpoint, Handle
+
+EPOCH_S = 1000.0
+"""When worlds begin; incarnations are milliseconds of this clock."""
+STALLED_INBOX_MAX = 256
+"""Datagrams that a socket buffer keeps while nobody reads it."""
+NEVER = float("inf")
+
+
+class SimNode:
+    """A node and what surrounds it: place, disk, clock, whether it runs."""
+
+    __slots__ = (
+        "_identity",
+        "_told",
+        "clock_rate",
+        "core",
+        "disk",
+        "endpoint",
+        "inbox",
+        "logged",
+        "number",
+        "received",
+        "results",
+        "running",
+        "sent",
+        "stalled_since",
+        "started_at",
+        "timer_at",
+    )
+
+    def __init__(
+        self, number: int, core: PastryNode, endpoint: Endpoint, disk: VirtualDisk, now: float
+    ) -> None:
+        self.number = number
+        self.core = core
+        self.endpoint = endpoint
+        self.disk = disk
+        self.started_at = now
+        self.clock_rate = 1.0
+        """How fast its clock runs; set before anything is scheduled."""
+        self.running = True
+        self.stalled_since: float | None = None
+        self.inbox: list[tuple[bytes, Handle, bool]] = []
+        self.timer_at = NEVER
+        self.logged: list[tuple[float, Logged]] = []
+        self.results: dict[int, object] = {}
+        self.sent = 0
+        self.received = 0
+        self._identity: Handle | None = None
+        self._told: Handle | None = None
+
+    @property
+    def id(self) -> NodeId:
+        """The node's id."""
+        return self.core.identity.id
+
+    @property
+    def handle(self) -> Handle:
+        """Who it is and where; the same object until its identity changes."""
+        identity = self.core.identity
+        if identity is not self._identity or self._told is None:
+            self._identity = identity
+            same = identity.endpoint == self.endpoint
+            self._told = identity if same else identity.at(self.endpoint)
+        return self._told
+
+    @property
+    def hung_since(self) -> float | None:
+        """When it was stopped, if it is."""
+        return self.stalled_since
+
+    def local(self, now: float) -> float:
+        """Return what its own clock shows."""
+        if self.clock_rate == 1.0:
+            return now
+        return self.started_at + (now - self.started_at) * self.clock_rate
+
+    def world_time(self, local: float) -> float:
+        """Return when its clock will show `local`."""
+        if self.clock_rate == 1.0:
+            return local
+        return self.started_at + (local - self.started_at) / self.clock_rate
+
+
+class World:
+    """Many nodes under one clock."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        config: Config | None = None,
+        latency: LatencyModel | None = None,
+        *,
+        checked: bool = True,
+        keep_log: bool = True,
+        write_s: float = 0.001,
+    ) -> None:
+        """`checked`: assert invariants after each step. `keep_log`: keep the nodes' events."""
+        self.seed = seed
+        self.rng = Random(seed)
+        self.config = config or Config.lan()
+        self.links = Links(latency or Constant(0.001), Random(self.rng.getrandbits(64)))
+        self.checked = checked
+        self.keep_log = keep_log
+        self.write_s = write_s
+        self.now = EPOCH_S
+        self.nodes: list[SimNode] = []
+        self.by_endpoint: dict[Endpoint, SimNode] = {}
+        self.others: dict[Endpoint, Callable[[bytes, Handle, float], None]] = {}
+        """Who is no node of ours, clients for example: called with what arrives there."""
+        self.datagrams = 0
+        self.bytes_sent = 0
+        self._places: dict[Endpoint, int] = {}
+        self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._order = 0
+        self._trace = blake2b(digest_size=8)
+
+    @property
+    def trace(self) -> str:
+        """A hash over all that was sent so far: when, by whom, to whom, what."""
+        return self._trace.hexdigest()
+
+    # -- nodes --
+
+    def add(
+        self,
+        seeds: Sequence[SimNode] = (),
+        *,
+        disk: VirtualDisk | None = None,
+        public_key: bytes | None = None,
+        endpoint: Endpoint | None = None,
+        start: bool = True,
+        clock_rate: float = 1.0,
+    ) -> SimNode:
+        """Start a node that joins through the seeds (none: a new ring)."""
+        number = len(self.nodes)
+        if endpoint is None:
+            host = number + 1
+            endpoint = (f"10.{host >> 16 & 255}.{host >> 8 & 255}.{host & 255}", 4160)
+        identity = Handle(public_key or self.rng.randbytes(32), "", 0, int(self.now * 1000))
+        disk = disk or VirtualDisk(self.write_s)
+        core = PastryNode(
+            identity, self.config, Random(self.rng.getrandbits(64)), sorted(disk.items)
+        )
+        node = SimNode(number, core, endpoint, disk, self.now)
+        node.clock_rate = clock_rate
+        self.nodes.append(node)
+        self.place_of(endpoint)
+        self.by_endpoint[endpoint] = node
+        if start:
+            core.start([s.endpoint for s in seeds], self.now)
+            self._drain(node)
+        return node
+
+    def ring(self, size: int, settle_s: float = 10.0, gap_s: float = 0.05) -> list[SimNode]:
+        """Build a ring of `size` nodes, joining one after the other, and let it settle."""
+        nodes = [self.add()]
+        for _ in range(size - 1):
+            nodes.append(self.add([self.rng.choice(nodes)]))
+            self.run(gap_s)
+        self.run(settle_s)
+        return nodes
+
+    @property
+    def live(self) -> list[SimNode]:
+        """The nodes that run, stalled ones included."""
+        return [n for n in self.nodes if n.running]
+
+    def crash(self, node: SimNode) -> None:
+        """Kill -9: it says nothing more; its disk stays."""
+        node.running = False
+        if self.by_endpoint.get(node.endpoint) is node:
+            del self.by_endpoint[node.endpoint]
+
+    def restart(self, node: SimNode, seeds: Sequence[SimNode]) -> SimNode:
+        """Start it again with its old identity and disk."""
+        self.crash(node)
+        return self.add(
+            seeds,
+            disk=node.disk,
+            public_key=node.core.identity.public_key,
+            endpoint=node.endpoint,
+            clock_rate=node.clock_rate,
+        )
+
+    def leave(self, node: SimNode) -> None:
+        """SIGTERM: it hands over and goes when that is done."""
+        self.step(node, lambda: node.core.leave(node.local(self.now), lambda _: self.crash(node)))
+
+    def hang(self, node: SimNode) -> None:
+        """SIGSTOP: datagrams queue up, nobody answers."""
+        node.stalled_since = self.now
+
+    def resume(self, node: SimNode) -> None:
+        """SIGCONT: the stall is noticed before anything else is."""
+        if not node.running or node.stalled_since is None:
+            return
+        lag_s = (self.now - node.stalled_since) * node.clock_rate
+        node.stalled_since = None
+        node.core.report_stall(lag_s, node.local(self.now))
+        self._drain(node)
+        inbox, node.inbox = node.inbox, []
+        for data, sender, is_hello in inbox:
+            self._receive(node, data, sender, is_hello)
+
+    def split(self, *sides: Sequence[SimNode]) -> None:
+        """Let only nodes of the same side hear each other; no side given: heal."""
+        self.links.split([[self.place_of(node.endpoint) for node in side] for side in sides])
+
+    def cut(self, sender: SimNode, receiver: SimNode) -> None:
+        """Lose everything that goes one way between two nodes."""
+        self.links.cuts.add((self.place_of(sender.endpoint), self.place_of(receiver.endpoint)))
+
+    def place_of(self, endpoint: Endpoint) -> int:
+        """Return the number of a place in the network; who restarts there is as near as before."""
+        place = self._places.get(endpoint)
+        if place is None:
+            self._places[endpoint] = place = len(self._places)
+            self.links.latency.place()
+        return place
+
+    # -- time --
+
+    def run(self, seconds: float) -> None:
+        """Advance the clock."""
+        end = self.now + seconds
+        queue = self._queue
+        while queue and queue[0][0] <= end:
+            self.now, _, action, arguments = heappop(queue)
+            action(*arguments)
+        self.now = end
+
+    def run_until(
+        self, condition: Callable[[], bool], limit_s: float, step_s: float = 0.05
+    ) -> None:
+        """Advance until a condition holds; it must within `limit_s`."""
+        end = self.now + limit_s
+        while not condition():
+            assert self.now < end, f"not within {limit_s} s"
+            self.run(step_s)
+
+    def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
+        """Have something done at a time."""
+        self._order = order = self._order + 1
+        heappush(self._queue, (when, order, action, arguments))
+
+    def step(self, node: SimNode, action: Callable[[], object]) -> object:
+        """Do something with a node's core now, and carry out what it wants done."""
+        result = action()
+        self._drain(node)
+        return result
+
+    # -- the drain, as in the driver --
+
+    def _drain(self, node: SimNode) -> None:
+        outbox = node.core.outbox
+        if outbox.datagrams:
+            sender, transmit = node.handle, self.transmit
+            node.sent += len(outbox.datagrams)
+            for data, destination in outbox.datagrams:
+                transmit(data, sender, destination)
+            outbox.datagrams.clear()
+        if outbox.store:
+            for request in outbox.store:
+                wait_s = 0.0 if type(request) is ReadItem else node.disk.write_s
+                self.at(self.now + wait_s, self._perform, node, request)
+            outbox.store.clear()
+        if outbox.events:
+            for event in outbox.events:
+                if type(event) is Completion:
+                    node.results[event.request_id] = event.result
+                elif self.keep_log:
+                    assert type(event) is Logged
+                    node.logged.append((self.now, event))
+            outbox.events.clear()
+        if self.checked:
+            node.core.check_invariants()
+        deadline = node.core.next_deadline()
+        if deadline is not None:
+            due = node.world_time(deadline)
+            if due < node.timer_at:
+                node.timer_at = due
+                self.at(max(due, self.now), self._fire, node, due)
+
+    def _fire(self, node: SimNode, due: float) -> None:
+        if not node.running or node.timer_at != due:
+            return
+        if node.stalled_since is not None:
+            node.timer_at = due = self.now + 0.05
+            self.at(due, self._fire, node, due)
+            return
+        node.timer_at = NEVER
+        node.core.handle_timer(node.local(self.now))
+        self._drain(node)
+
+    def _perform(self, node: SimNode, request: StoreRequest) -> None:
+        if node.running:
+            node.core.store_completed(node.disk.perform(request), node.local(self.now))
+            self._drain(node)
+
+    def transmit(self, data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        """Carry a datagram from where `sender` is. To a handle: sealed for that node alone."""
+        size = len(data)
+        assert size <= self.config.payload_bytes_max, f"a datagram of {size} bytes"
+        self.datagrams += 1
+        self.bytes_sent += size
+        wanted = destination if type(destination) is Handle else None
+        endpoint: Endpoint = destination.endpoint if wanted is not None else destination  # type: ignore[assignment, union-attr]
+        source = self.place_of(sender.endpoint)
+        self._trace.update(b"%r %d " % (self.now, source))
+        self._trace.update(data)
+        if endpoint not in self.by_endpoint and endpoint not in self.others:
+            return
+        for when in self.links.arrivals(source, self.place_of(endpoint), size, self.now):
+            self.at(when, self._arrive, endpoint, data, sender, wanted)
+
+    def _arrive(
+        self, endpoint: Endpoint, data: bytes, sender: Handle, wanted: Handle | None
+    ) -> None:
+        """A datagram is here; `wanted` is for whom it was sealed (None: under the network key)."""
+        node = self.by_endpoint.get(endpoint)
+        if node is None:
+            other = self.others.get(endpoint)
+            if other is not None:
+                other(data, sender, self.now)
+            return
+        if not node.running or (wanted is not None and wanted.id != node.core.identity.id):
+            return
+        if node.stalled_since is not None:
+            if len(node.inbox) < STALLED_INBOX_MAX:
+                node.inbox.append((data, sender, wanted is None))
+            return
+        self._receive(node, data, sender, wanted is None)
+
+    def _receive(self, node: SimNode, data: bytes, sender: Handle, is_hello: bool) -> None:
+        node.received += 1
+        if is_hello:
+            node.core.receive_hello(data, sender, node.local(self.now))
+        else:
+            node.core.receive_datagram(data, sender, node.local(self.now))
+        self._drain(node)
+
+    # -- the oracle --
+
+    def is_consistent(self) -> bool:
+        """Tell whether every live node is active and its leaf set is what it should be."""
+        live = sorted(self.live, key=lambda n: n.id)
+        ids = [n.id for n in live]
+        half = self.config.leaf_set_size // 2
+        for i, node in enumerate(live):
+            if not node.core.active:
+                return False
+            expected = {ids[(i + d) % len(ids)] for d in range(-half, half + 1)} - {ids[i]}
+            if {h.id for h in node.core.context.leaf_set.members()} != expected:
+                return False
+        return True
