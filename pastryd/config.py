@@ -1,4 +1,4 @@
-"""Protocol parameters: one frozen value, three presets.
+"""Protocol parameters: one frozen value, two presets.
 
 Each parameter's formula and trade-off is in `docs/parameters.md`. Times are seconds, sizes bytes.
 Where the daemon listens and keeps its data is not the protocol's business (`cli/settings.py`).

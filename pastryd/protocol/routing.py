@@ -24,6 +24,8 @@ from pastryd.wire.codec import encode
 from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route
 
 BUFFERED_MAX = 256
+FIRST_WAIT_MAX = 1.5
+"""Times `rto_initial_s`: the longest wait for an acknowledgement before the first detour."""
 IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
 ROUTE_BYTES = 128
@@ -114,6 +116,11 @@ class Router:
         waiting, self._buffered = self._buffered, deque()
         for message in waiting:
             self._step(message, now)
+
+    def postpone(self, by_s: float) -> None:
+        """We stood still: that is part of nobody's round trip time."""
+        for waiting in self._in_flight.values():
+            waiting.sent_at += by_s
 
     # -- messages --
 
@@ -223,7 +230,8 @@ class Router:
         _, key, source, hops, application, payload, keep_trail, _ = message
         onward = Route(seq, key, source, hops + 1, application, payload, keep_trail, trail)
         context.send(onward, peer, now)
-        wait_s = peer.rtt.rto
+        # A jittery path must not make us slow to go around a hop that has died.
+        wait_s = min(peer.rtt.rto, FIRST_WAIT_MAX * context.config.rto_initial_s)
         if waiting.attempts > 1:
             wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)
         waiting.timer = context.deadlines.arm(now + wait_s, self._handle_silence, seq)
