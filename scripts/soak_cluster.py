@@ -36,6 +36,8 @@ from tests.support.processes import environment, tool_command
 
 SMALL = 200
 LET_GO_S = 3.0
+REPAIR_S_PER_GB = 120.0
+"""Two of eight nodes hold 750 MB of copies for each; all of them share two cores here."""
 
 
 def tell(what: str, **figures: object) -> None:
@@ -83,8 +85,11 @@ async def read_all(cluster: Cluster) -> None:
     assert values == list(cluster.blobs.values())
 
 
-async def torment(cluster: Cluster, minutes: float) -> None:
-    """Hurt one or two nodes at a time; after each time everything must be as it was."""
+async def torment(cluster: Cluster, minutes: float, repair_s: float) -> None:
+    """Hurt two nodes at a time; after each time everything must be as it was.
+
+    `repair_s`: within which time all copies must be back, the large blob's before them.
+    """
     choose = cluster.random
     end = time.monotonic() + 60 * minutes
     async with Client(cluster.nodes[0].address) as client:
@@ -108,12 +113,12 @@ async def torment(cluster: Cluster, minutes: float) -> None:
                 for node in hurt:
                     node.wait()
                 if choose.random() < 0.5:
-                    await wait_replicated(client, cluster.blobs)
+                    await wait_replicated(client, cluster.blobs, within_s=repair_s)
                 for node in hurt:
                     node.start(cluster.nodes[0].address)
             await asyncio.to_thread(cluster.wait_for_ring)
             await read_all(cluster)
-            waited = await wait_replicated(client, cluster.blobs)
+            waited = await wait_replicated(client, cluster.blobs, within_s=repair_s)
             tell(
                 "fault",
                 round=rounds,
@@ -142,7 +147,8 @@ def main() -> None:
             if options.gigabytes:
                 put_and_get_large(cluster, int(options.gigabytes * 1e9))
             if options.minutes:
-                asyncio.run(torment(cluster, options.minutes))
+                repair_s = 60.0 + REPAIR_S_PER_GB * options.gigabytes
+                asyncio.run(torment(cluster, options.minutes, repair_s))
         except (AssertionError, PastryError) as error:
             tell("failed", error=str(error)[:500])
             for node in cluster.nodes:

@@ -20,7 +20,7 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import HaveQuery, HaveReply, Store
+from pastryd.wire.messages import HaveQuery, HaveReply, Leave, Store
 
 QUEUE_MAX = 32_768
 HOLDERS_MAX = 8
@@ -198,6 +198,9 @@ class Replication:
                 if storage.holds(name):
                     bitmap |= 1 << i
         self._context.send(HaveReply(message.nonce, bitmap), peer, now)
+        if self.leaving and message.expect:
+            # Whoever hands over to us must look for others, above all if it is leaving, too.
+            self._context.send(Leave(self._context.identity.incarnation), peer, now)
         if message.expect and not self.leaving:
             self.note_missing([n for n in message.names if not storage.holds(n)], peer, now)
 

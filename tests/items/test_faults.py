@@ -100,6 +100,30 @@ def test_nodes_that_leave_one_after_the_other_leave_everything_behind(replicas: 
     world.repair(20)
 
 
+@pytest.mark.parametrize("size", [3, 4, 8, 12])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_two_neighbours_that_leave_at_once_do_not_wait_for_each_other(seed: int, size: int) -> None:
+    """Found by the soak: each wanted the other to confirm its copies, until both timed out."""
+    world = World(size, seed)
+    world.fill(40)
+    network = world.network
+    ordered = sorted(world.live, key=lambda node: node.core.identity.id)
+    gone: list[float] = []
+    began = network.now
+    for leaver in ordered[:2]:
+
+        def left(now: float, leaver: VirtualNode = leaver) -> None:
+            gone.append(now)
+            network.at(now, lambda: network.crash(leaver))
+
+        network.step(leaver, lambda leaver=leaver, left=left: leaver.core.leave(network.now, left))  # type: ignore[misc]
+    network.run_until(lambda: len(gone) == 2, 20)
+    assert max(gone) - began < 5.0
+    network.run_until(network.is_consistent, 20)
+    world.repair(20)
+    world.assert_readable()
+
+
 def leave(world: World, leaver: VirtualNode) -> None:
     gone: list[float] = []
     world.network.step(leaver, lambda: leaver.core.leave(world.network.now, gone.append))
