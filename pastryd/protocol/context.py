@@ -3,7 +3,8 @@
 Every datagram to a peer leaves through `Context.send`, which keeps the amplification rule of
 DESIGN sec. 4: until an address has proved that it receives what we send to it, it is sent at most
 three times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile
-is held (bounded) and follows at once when the `Welcome` comes.
+is held (bounded) and follows at once when the `Welcome` comes. Addresses that only others name get
+a few Hellos in all: a liar must not aim us at a machine that never spoke.
 """
 
 from random import Random
@@ -18,6 +19,7 @@ from pastryd.state.neighborhood import NeighborhoodSet
 from pastryd.state.peers import HELD_MAX, Liveness, Peer, PeerTable
 from pastryd.state.routing_table import RoutingTable
 from pastryd.state.rtt import RttEstimator
+from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
 from pastryd.wire.messages import Hello, Message, Welcome
@@ -25,6 +27,9 @@ from pastryd.wire.messages import Hello, Message, Welcome
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(64)
 HELLO_ATTEMPTS = 3
+HEARSAY_HELLOS_PER_S = 50.0
+HEARSAY_HELLOS_BURST = 256.0
+"""To all addresses that never spoke together. A join in a large ring asks a hundred nodes."""
 DATAGRAM_OVERHEAD_BYTES = 65
 
 
@@ -33,6 +38,7 @@ class Context:
 
     __slots__ = (
         "_address_nonce",
+        "_hearsay_hellos",
         "config",
         "deadlines",
         "identity",
@@ -51,6 +57,7 @@ class Context:
         self.rng = rng
         self.outbox = Outbox()
         self._address_nonce = 0
+        self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
         self.stats = Stats()
         self.deadlines = Deadlines()
         self.leaf_set = LeafSet(identity.id, config.leaf_set_size)
@@ -127,7 +134,11 @@ class Context:
             return
         if not peer.hello_nonce:
             peer.hello_nonce = self.nonce()
-        self.outbox.datagrams.append((encode(Hello(peer.hello_nonce, HELLO_PADDING)), peer.handle))
+        if peer.spoke or self._hearsay_hellos.take(now):
+            hello = encode(Hello(peer.hello_nonce, HELLO_PADDING))
+            self.outbox.datagrams.append((hello, peer.handle))
+        else:
+            self.stats.count("hearsay_hellos_refused")
         self.deadlines.arm(now + self.config.rto_initial_s, self._prove, peer, attempts - 1)
 
     # -- the way in --
@@ -144,6 +155,7 @@ class Context:
             self._identify(peer, sender)
         peer.last_heard = now
         if not peer.proven:
+            peer.spoke = True
             peer.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
         return peer
 

@@ -22,6 +22,8 @@ from pastryd.wire.messages import FAILED_MAX, LeafSetProbe, LeafSetReply
 TOMBSTONES_MAX = 1024
 REPAIR_INTERVAL_S = 0.05
 STEPPING_STONES = 3
+PROBING_MAX = 64
+"""Above this nobody is probed on hearsay. Honest leaf sets name at most some thirty at once."""
 FULL_PROBE_BYTES_LEFT = 28
 """What one entry of `failed` costs; there must be room beside the members."""
 
@@ -179,8 +181,13 @@ class LeafSetUpkeep:
         for handle in message.members:
             if handle.id == context.identity.id or self.is_buried(handle):
                 continue
-            if handle.id not in leaf_set and leaf_set.would_enter(handle.id):
-                self.probe(handle, now)
+            if handle.id in leaf_set or not leaf_set.would_enter(handle.id):
+                continue
+            if len(self._probing) >= PROBING_MAX:
+                context.stats.count("hearsay_probes_refused")
+                peer.digest = 0  # it shall name them again
+                break
+            self.probe(handle, now)
 
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""

@@ -28,6 +28,8 @@ from pastryd.wire.messages import (
 
 DOUBTS_MAX = 1024
 ACCUSERS_MAX = 8
+HELPING_MAX = 64
+"""Pings for others at once. Who asks for more gets no answer, which is no negative one."""
 
 
 class _Doubt:
@@ -49,6 +51,7 @@ class LivenessMonitor:
     __slots__ = (
         "_context",
         "_doubts",
+        "_helping",
         "_on_dead",
         "_requests",
         "_stopped",
@@ -63,6 +66,7 @@ class LivenessMonitor:
         self._requests = requests
         self._on_dead = on_dead
         self._doubts: dict[NodeId, _Doubt] = {}
+        self._helping = 0
         self._watched: tuple[NodeId, float] | None = None
         self._stopped = False
         self.awareness = Awareness()
@@ -253,11 +257,16 @@ class LivenessMonitor:
 
     def on_indirect_ping(self, message: IndirectPing, peer: Peer, now: float) -> None:
         """Ping the target for somebody else; say so when it does not answer."""
+        if self._helping >= HELPING_MAX:
+            self._context.stats.count("indirect_pings_refused")
+            return
         target = self._context.peers.of(message.target)
         if target.id == self._context.identity.id:
             return
+        self._helping += 1
 
         def on_answer(answer: Pong | None, now: float) -> None:
+            self._helping -= 1
             self._context.send(IndirectPong(message.nonce, answer is not None), peer, now)
 
         self._requests.ask(
@@ -273,12 +282,17 @@ class LivenessMonitor:
         """Somebody is accused. Us: refute. Another: count the accuser, or look ourselves."""
         context = self._context
         if message.id == context.identity.id:
+            told = [peer]
             # Nobody can have heard of an incarnation that we have not reached.
             if message.incarnation == context.identity.incarnation:
                 self.awareness.doubt()
                 context.identity = context.identity.reborn(message.incarnation + 1)
                 context.log("refuted_suspicion", accuser=f"{peer.id:032x}")
-            self._tell_alive(peer, now)
+                members = map(context.peers.of, context.leaf_set.members())
+                told += [member for member in members if member is not peer]
+            alive = Alive(context.identity.incarnation)
+            for each in told:
+                context.send(alive, each, now)
             return
         member: Handle | None = context.leaf_set.get(message.id)
         if member is None or member.incarnation > message.incarnation:
@@ -300,11 +314,3 @@ class LivenessMonitor:
                 doubt.timer.cancel()
             deadline = max(now, doubt.suspicion.deadline)
             doubt.timer = self._context.deadlines.arm(deadline, self._expire, doubt)
-
-    def _tell_alive(self, accuser: Peer, now: float) -> None:
-        context = self._context
-        alive = Alive(context.identity.incarnation)
-        context.send(alive, accuser, now)
-        for handle in context.leaf_set.members():
-            if handle.id != accuser.id:
-                context.send(alive, context.peers.of(handle), now)

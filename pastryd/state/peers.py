@@ -46,6 +46,7 @@ class Peer:
         "liveness",
         "proven",
         "rtt",
+        "spoke",
         "window",
     )
 
@@ -59,6 +60,8 @@ class Peer:
         self._told: Handle | None = None
         self.proven = False
         """The address showed that it receives what we send to it."""
+        self.spoke = False
+        """Something came from this very address; otherwise we know it from hearsay alone."""
         self.credit_bytes = 0
         """What an unproven address may still be sent."""
         self.held: list[bytes] = []
@@ -92,6 +95,7 @@ class Peer:
         if known.endpoint == handle.endpoint:
             return False
         self.proven = False
+        self.spoke = False
         self.credit_bytes = 0
         self.hello_nonce = 0
         return True
