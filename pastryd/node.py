@@ -210,6 +210,10 @@ class PastryNode:
         context.deadlines.shift(lag_s)
         for peer in context.peers:
             peer.last_heard += lag_s
+        self._requests.postpone(lag_s)
+        self.router.postpone(lag_s)
+        self.joiner.postpone(lag_s)
+        self.items.transfer.postpone(lag_s)
         self.liveness.postpone(lag_s)
         config = context.config
         if self.active and lag_s > config.heartbeat_s + config.heartbeat_grace_s:

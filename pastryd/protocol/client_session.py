@@ -207,8 +207,12 @@ class ClientSession:
         """We stood still: nobody's silence during it counts."""
         self.stats.count("stalls")
         self._context.deadlines.shift(lag_s)
+        self._transfer.postpone(lag_s)
         for call in self._calls.values():
             call.heard_at += lag_s
+        if self._connecting is not None:
+            sent = self._connecting.sent
+            sent.update({nonce: sent_at + lag_s for nonce, sent_at in sent.items()})
 
     # -- commands: each returns a request id, whose result comes as a `Completion` --
 

@@ -150,6 +150,11 @@ class Joiner(Application):
             self._inactive
         )
 
+    def postpone(self, by_s: float) -> None:
+        """We stood still: that is part of nobody's round trip time."""
+        for nonce, (endpoint, sent_at, merging) in self._hellos.items():
+            self._hellos[nonce] = (endpoint, sent_at + by_s, merging)
+
     # -- finding a near node --
 
     def on_own_hello(self, nonce: int) -> None:

@@ -132,6 +132,11 @@ class Requests:
         if pending is not None:
             pending.timer.cancel()
 
+    def postpone(self, by_s: float) -> None:
+        """We stood still: that is part of nobody's round trip time."""
+        for pending in self._pending.values():
+            pending.sent_at += by_s
+
     def _handle_timeout(self, nonce: int, now: float) -> None:
         pending = self._pending.get(nonce)
         if pending is None:

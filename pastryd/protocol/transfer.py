@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name
 from pastryd.protocol.context import Context
+from pastryd.protocol.path_window import PathWindow
 from pastryd.protocol.pull_queue import PullQueue
 from pastryd.protocol.pull_state import (
     ASKED,
@@ -384,6 +385,15 @@ class Transfer:
         ):
             self._restart(pull)
         self._settle(pull, now)
+
+    def postpone(self, by_s: float) -> None:
+        """We stood still: that is part of no path's latency."""
+        windows: dict[int, PathWindow] = {}
+        for request in self._queue.requests.values():
+            request.sent_at += by_s
+            windows[id(request.holder.window)] = request.holder.window
+        for window in windows.values():
+            window.progress_at += by_s
 
     # -- self-examination --
 
