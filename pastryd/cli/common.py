@@ -37,7 +37,7 @@ class Common:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 unexpected failure (ring: not consistent), 2 bad input, 3 not "
     "found, 4 unreachable, 5 stored on fewer nodes than wanted, 6 corrupt, 7 refused or no space, "
-    "130 interrupted.",
+    "130 interrupted, 141 nobody reads our output, 143 terminated.",
 )
 def cli() -> None:
     """Put a file anywhere, get it anywhere. The key of a blob is what sha256sum prints."""

@@ -179,9 +179,8 @@ class LeafSetUpkeep:
         if message.active and message.members and not leaf_set.spans_ring:
             leaf_set.note_neighbours(peer.id, message.members[-1].id, message.members[0].id)
         for handle in message.members:
-            if handle.id == context.identity.id or self.is_buried(handle):
-                continue
-            if handle.id in leaf_set or not leaf_set.would_enter(handle.id):
+            # Never us, never a member.
+            if not leaf_set.would_enter(handle.id) or self.is_buried(handle):
                 continue
             if len(self._probing) >= PROBING_MAX:
                 context.stats.count("hearsay_probes_refused")
