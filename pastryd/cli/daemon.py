@@ -62,7 +62,21 @@ def setting_options(*names: str) -> Callable[[_Command], _Command]:
     return decorate
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _WithSimulator(click.Group):
+    """Loads `pastryd sim` only when somebody asks for it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "sim"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "sim":
+            return super().get_command(ctx, cmd_name)
+        from pastryd.cli.sim import sim  # noqa: PLC0415
+
+        return sim
+
+
+@click.group(cls=_WithSimulator, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Keep immutable bytes on many ordinary machines: one daemon on each.
 
