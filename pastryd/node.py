@@ -181,7 +181,10 @@ class PastryNode:
         if type(message) is not m.Hello:
             self.context.stats.count("messages_unexpected")
         elif sender.id == self.identity.id:
-            self.joiner.on_own_hello(message.nonce)
+            own = self.joiner.on_own_hello(message.nonce)
+            if not own and sender.incarnation != self.identity.incarnation:
+                self.context.note_twin(sender)
+                return
             if not self.joiner.has_seeds and not self.active:
                 self.leafset_upkeep.activate_alone(now)
         else:

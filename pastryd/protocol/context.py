@@ -22,7 +22,7 @@ from pastryd.state.rtt import RttEstimator
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
-from pastryd.wire.messages import Hello, Message, Welcome
+from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(64)
@@ -39,6 +39,7 @@ class Context:
     __slots__ = (
         "_address_nonce",
         "_hearsay_hellos",
+        "_twin_noted",
         "config",
         "deadlines",
         "identity",
@@ -58,6 +59,7 @@ class Context:
         self.outbox = Outbox()
         self._address_nonce = 0
         self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
+        self._twin_noted = False
         self.stats = Stats()
         self.deadlines = Deadlines()
         self.leaf_set = LeafSet(identity.id, config.leaf_set_size)
@@ -173,13 +175,29 @@ class Context:
             self.table.consider(told, peer.srtt_s)
 
     def on_hello(self, message: Hello, sender: Handle, active: bool, now: float) -> None:
-        """Answer: who we are and where the asker was seen. Never longer than the question."""
+        """Answer: who we are and where the asker was seen, in no more bytes than the question."""
         if len(message.padding) < len(HELLO_PADDING):
             self.stats.count("hello_too_short")
             return
         host, port = sender.endpoint
         welcome = Welcome(message.nonce, self.identity, host, port, active)
         self.outbox.datagrams.append((encode(welcome), sender))
+        known = self.peers.get(sender.id)
+        if known is not None and known.handle.incarnation > sender.incarnation:
+            # A later life of it runs elsewhere, so that nobody listens to this one: it should know.
+            suspect = Suspect(sender.id, known.handle.incarnation)
+            self.outbox.datagrams.append((encode(suspect), sender))
+
+    def note_twin(self, told_by: Handle) -> None:
+        """Another node seems to run under our identity: say so, once, for it may be a lie."""
+        if not self._twin_noted:
+            self._twin_noted = True
+            self.log(
+                "identity_used_twice",
+                told_by=str(told_by),
+                advice="do two nodes run on copies of one data directory? the older one is not "
+                "heard; stop one of them and give it an empty --data-dir",
+            )
 
     def ask_own_address(self, peer: Peer) -> None:
         """Ask a peer where it sees us, when we have not been told and nobody told us yet."""

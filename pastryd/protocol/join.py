@@ -157,13 +157,14 @@ class Joiner(Application):
 
     # -- finding a near node --
 
-    def on_own_hello(self, nonce: int) -> None:
-        """A Hello of ours came back to us: that seed is ourselves."""
+    def on_own_hello(self, nonce: int) -> bool:
+        """A Hello under our identity came: if it is ours, that seed is ourselves."""
         hello = self._hellos.pop(nonce, None)
         if hello is None:
-            return
+            return False
         self._seeds.pop(hello[0], None)
         self._departed.pop(hello[0], None)
+        return True
 
     @property
     def has_seeds(self) -> bool:

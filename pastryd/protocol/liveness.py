@@ -283,7 +283,9 @@ class LivenessMonitor:
         context = self._context
         if message.id == context.identity.id:
             told = [peer]
-            # Nobody can have heard of an incarnation that we have not reached.
+            if message.incarnation > context.identity.incarnation:
+                context.note_twin(peer.handle)
+                return
             if message.incarnation == context.identity.incarnation:
                 self.awareness.doubt()
                 context.identity = context.identity.reborn(message.incarnation + 1)

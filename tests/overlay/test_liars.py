@@ -6,10 +6,14 @@ third machine, or to make it too busy to look after itself.
 
 from collections.abc import Callable
 
-from pastryd.protocol.context import HEARSAY_HELLOS_BURST, HEARSAY_HELLOS_PER_S
+from pastryd.protocol.context import (
+    HEARSAY_HELLOS_BURST,
+    HEARSAY_HELLOS_PER_S,
+    HELLO_PADDING,
+)
 from pastryd.state.handle import Endpoint, Handle
-from pastryd.wire.codec import encode
-from pastryd.wire.messages import IndirectPing, LeafSetProbe, Message, Route, Suspect
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import Hello, IndirectPing, LeafSetProbe, Message, Route, Suspect
 from tests.support.network import VirtualNetwork, VirtualNode
 
 HELLO_BYTES = 160
@@ -103,3 +107,40 @@ def test_an_accusation_that_was_refuted_already_is_answered_to_the_accuser_alone
     sent = node.sent
     liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation - 1), node)
     assert node.sent - sent <= 1
+
+
+def _says_twin(node: VirtualNode) -> bool:
+    return any(event.event == "identity_used_twice" for _, event in node.logged)
+
+
+def test_a_node_learns_that_a_copy_of_its_identity_runs_elsewhere() -> None:
+    network = VirtualNetwork(seed=7)
+    older, other = network.ring(2, settle_s=5)
+    key = older.core.identity.public_key
+    network.crash(older)
+    newer = network.add([other], public_key=key, endpoint=("10.0.0.77", 4160))
+    network.run(2)
+    hello = encode(Hello(5, HELLO_PADDING))
+    said: list[Message] = []
+    transmit = network.transmit
+
+    def heard(data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        if isinstance(destination, Handle) and destination.endpoint == older.endpoint:
+            said.append(decode(data))
+        transmit(data, sender, destination)
+
+    network.transmit = heard  # type: ignore[method-assign]
+    network.step(other, lambda: other.core.receive_hello(hello, older.handle, network.now))
+    suspects = [message for message in said if isinstance(message, Suspect)]
+    assert suspects == [Suspect(newer.handle.id, newer.handle.incarnation)]
+
+    def receive() -> None:
+        for message in said:
+            older.core.receive_datagram(encode(message), other.handle, network.now)
+
+    network.step(older, receive)
+    assert _says_twin(older)
+    assert older.core.identity.incarnation < newer.core.identity.incarnation
+    assert not _says_twin(newer)
+    network.step(newer, lambda: newer.core.receive_hello(hello, older.handle, network.now))
+    assert _says_twin(newer)
