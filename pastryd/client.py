@@ -306,7 +306,7 @@ class Client:
             fail(reply, name.hex() or verb.name.lower())
         try:
             document = json.loads(bytes(reply.data))
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for a million opening brackets
             document = None
         if not isinstance(document, dict):
             raise CorruptError(

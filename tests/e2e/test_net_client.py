@@ -188,6 +188,16 @@ async def test_status_is_a_document_of_any_size_and_ping_names_the_node(running:
         assert (answer.id, answer.active, answer.address) == (own_id, True, running.address)
 
 
+@pytest.mark.parametrize("document", [b"[" * 500_000, b"{", b"\xff\xfe{}", b"[]" + b" " * 3000])
+async def test_an_answer_that_is_no_document_is_an_error_of_that_node(
+    running: Running, document: bytes
+) -> None:
+    running.node.document = document
+    async with Client(running.address) as client:
+        with pytest.raises(CorruptError):
+            await client.status()
+
+
 async def test_another_network_key_gets_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_link, "CONNECT_TIMEOUT_S", 0.3)
     running = Running(network_key=b"k" * 32)

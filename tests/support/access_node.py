@@ -34,6 +34,7 @@ class AccessNode:
         self.items: dict[Name, Value] = {}
         self.requests: list[Verb] = []
         self.copies = 3
+        self.document = b'{"id": "%032x", "padding": "%s"}' % (identity.id, b"x" * 3000)
         self.put_status = AnswerStatus.OK
         self.pending_answers = 0
         self.busy_answers = 0
@@ -112,7 +113,7 @@ class AccessNode:
         elif message.verb == Verb.PING:
             self._send(message, peer, AnswerStatus.OK, 0, Name(b""), b'{"active": true}', now)
         elif message.verb == Verb.STATUS:
-            document = b'{"id": "%032x", "padding": "%s"}' % (self.identity.id, b"x" * 3000)
+            document = self.document
             self.items[name_of(document)] = document
             self._send(message, peer, AnswerStatus.OK, 0, name_of(document), document, now)
         else:
