@@ -109,6 +109,8 @@ class Context:
                 self._hold(data, peer, now)
                 return
             peer.credit_bytes -= cost
+        if peer.rumour is not None:
+            self._verify_rumour(peer, now)
         peer.last_sent = now
         self.outbox.datagrams.append((data, peer.handle))
 
@@ -117,6 +119,16 @@ class Context:
         nonce = self.nonce()
         self.outbox.datagrams.append((encode(Hello(nonce, HELLO_PADDING)), endpoint))
         return nonce
+
+    def _verify_rumour(self, peer: Peer, now: float) -> None:
+        """Greet a peer where it is said to be: what it says from there itself is believed."""
+        rumour, peer.rumour = peer.rumour, None
+        if rumour is None or rumour.incarnation <= peer.handle.incarnation:
+            return
+        if self._hearsay_hellos.take(now):
+            self.outbox.datagrams.append((encode(Hello(self.nonce(), HELLO_PADDING)), rumour))
+        else:
+            self.stats.count("hearsay_hellos_refused")
 
     def _hold(self, data: bytes, peer: Peer, now: float) -> None:
         if len(peer.held) >= HELD_MAX:

@@ -46,6 +46,7 @@ class Peer:
         "liveness",
         "proven",
         "rtt",
+        "rumour",
         "spoke",
         "window",
     )
@@ -62,6 +63,8 @@ class Peer:
         """The address showed that it receives what we send to it."""
         self.spoke = False
         """Something came from this very address; otherwise we know it from hearsay alone."""
+        self.rumour: Handle | None = None
+        """A later life of it elsewhere, of which others told us and which nobody has asked yet."""
         self.credit_bytes = 0
         """What an unproven address may still be sent."""
         self.held: list[bytes] = []
@@ -137,13 +140,16 @@ class PeerTable:
     def of(self, handle: Handle) -> Peer:
         """Return the peer of a handle; a new one starts from the handle.
 
-        A handle of a later incarnation than the one we know is believed, though it be hearsay: a
-        node that restarted elsewhere could not be answered otherwise. What it says itself corrects
-        a liar (`Peer.move_to`).
+        A handle of a later incarnation than the one we know is hearsay. It is believed of a node
+        that we do not hear; of one that lives it is a rumour to be verified, or a liar could cut
+        it off: if it did restart elsewhere it will answer there.
         """
         peer = self._peers.get(handle.id)
         if peer is not None and handle.incarnation > peer.handle.incarnation:
-            peer.move_to(handle)
+            if peer.liveness is not Liveness.ALIVE or peer.last_heard == float("-inf"):
+                peer.move_to(handle)
+            elif handle.endpoint != peer.endpoint:
+                peer.rumour = handle
         if peer is None:
             if len(self._peers) >= PEERS_MAX:
                 self._forget_some()

@@ -144,3 +144,18 @@ def test_a_node_learns_that_a_copy_of_its_identity_runs_elsewhere() -> None:
     assert not _says_twin(newer)
     network.step(newer, lambda: newer.core.receive_hello(hello, older.handle, network.now))
     assert _says_twin(newer)
+
+
+def test_hearsay_about_a_new_address_does_not_cut_off_a_node_that_lives() -> None:
+    liar = Liar()
+    victim = liar.nodes[1]
+    key, incarnation = victim.core.identity.public_key, victim.core.identity.incarnation
+    moved = Handle(key, "9.9.9.9", 53, incarnation + 1)
+    for _ in range(200):
+        for node in liar.nodes:
+            liar.say(IndirectPing(liar.nonce(), moved), node)
+        liar.network.run(0.02)
+    assert liar.network.is_consistent()
+    for node in liar.nodes:
+        events = [(event.event, event.fields) for _, event in node.logged]
+        assert not [fields for event, fields in events if event == "peer_liveness"]
