@@ -108,6 +108,7 @@ class SessionTable:
         "_hello_prefix",
         "_hello_seal",
         "_network_key",
+        "_network_root",
         "_pair_prefix",
         "_private_key",
         "_public_key",
@@ -129,6 +130,7 @@ class SessionTable:
         self._private_key = private_key
         self._public_key = private_key.public_key().public_bytes_raw()
         self._network_key = network_key
+        self._network_root = extract(b"", network_key)
         self._endpoint_of = endpoint_of
         self._stats = stats
         self._agreements = TokenBucket(AGREEMENTS_PER_S, AGREEMENTS_BURST)
@@ -290,7 +292,7 @@ class SessionTable:
     # -- what both share --
 
     def _network_seal_key(self, sender: bytes) -> bytes:
-        return expand(extract(b"", self._network_key), NETWORK_LABEL + sender)
+        return expand(self._network_root, NETWORK_LABEL + sender)
 
     def _agree(self, public_key: bytes, now: float) -> _Session | None:
         """Return a session with a key, not kept yet; None for a key that X25519 refuses."""
