@@ -103,14 +103,14 @@ class Context:
 
     def send_bytes(self, data: bytes, peer: Peer, now: float) -> None:
         """Send an encoded message; held while the peer's address is unproven and out of credit."""
+        if peer.rumour is not None:
+            self._verify_rumour(peer, now)
         if not peer.proven:
             cost = len(data) + DATAGRAM_OVERHEAD_BYTES
             if peer.credit_bytes < cost:
                 self._hold(data, peer, now)
                 return
             peer.credit_bytes -= cost
-        if peer.rumour is not None:
-            self._verify_rumour(peer, now)
         peer.last_sent = now
         self.outbox.datagrams.append((data, peer.handle))
 
