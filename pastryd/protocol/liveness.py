@@ -16,6 +16,7 @@ from pastryd.protocol.suspicion import Awareness, Suspicion
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
+from pastryd.state.token_bucket import TokenBucket
 from pastryd.wire.messages import (
     Alive,
     Heartbeat,
@@ -28,6 +29,9 @@ from pastryd.wire.messages import (
 
 DOUBTS_MAX = 1024
 ACCUSERS_MAX = 8
+REFUTATIONS_PER_S = 1.0
+REFUTATIONS_BURST = 8.0
+"""A new incarnation costs new keys with everybody; an accuser hears from us in any case."""
 HELPING_MAX = 64
 """Pings for others at once. Who asks for more gets no answer, which is no negative one."""
 
@@ -53,6 +57,7 @@ class LivenessMonitor:
         "_doubts",
         "_helping",
         "_on_dead",
+        "_refutations",
         "_requests",
         "_stopped",
         "_watched",
@@ -67,6 +72,7 @@ class LivenessMonitor:
         self._on_dead = on_dead
         self._doubts: dict[NodeId, _Doubt] = {}
         self._helping = 0
+        self._refutations = TokenBucket(REFUTATIONS_PER_S, REFUTATIONS_BURST)
         self._watched: tuple[NodeId, float] | None = None
         self._stopped = False
         self.awareness = Awareness()
@@ -286,7 +292,8 @@ class LivenessMonitor:
             if message.incarnation > context.identity.incarnation:
                 context.note_twin(peer.handle)
                 return
-            if message.incarnation == context.identity.incarnation:
+            is_current = message.incarnation == context.identity.incarnation
+            if is_current and self._refutations.take(now):
                 self.awareness.doubt()
                 context.identity = context.identity.reborn(message.incarnation + 1)
                 context.log("refuted_suspicion", accuser=f"{peer.id:032x}")

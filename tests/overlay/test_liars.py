@@ -11,6 +11,7 @@ from pastryd.protocol.context import (
     HEARSAY_HELLOS_PER_S,
     HELLO_PADDING,
 )
+from pastryd.protocol.liveness import REFUTATIONS_BURST
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import Hello, IndirectPing, LeafSetProbe, Message, Route, Suspect
@@ -159,3 +160,14 @@ def test_hearsay_about_a_new_address_does_not_cut_off_a_node_that_lives() -> Non
     for node in liar.nodes:
         events = [(event.event, event.fields) for _, event in node.logged]
         assert not [fields for event, fields in events if event == "peer_liveness"]
+
+
+def test_a_flood_of_accusations_is_refuted_a_bounded_number_of_times() -> None:
+    liar = Liar()
+    node = liar.nodes[0]
+    first = node.core.identity.incarnation
+    for _ in range(500):
+        liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation), node)
+    liar.network.run(3)
+    assert 1 <= node.core.identity.incarnation - first <= REFUTATIONS_BURST
+    assert liar.network.is_consistent()
