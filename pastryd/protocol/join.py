@@ -29,6 +29,8 @@ NEAR_S = 0.002
 WALK_ROUNDS = 3
 WALK_PINGS = 8
 ROWS_PER_NODE_MAX = 4
+POSTPONED_MAX = 6
+"""How often in a row an attempt that makes progress may put off the next one."""
 INACTIVE_PATIENCE = 16
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
@@ -69,6 +71,9 @@ class Joiner(Application):
         self._retry: Timer | None = None
         self._nonces: dict[int, bool] = {}
         self._attempts = 0
+        self._progress_at = float("-inf")
+        self._progress_version = -1
+        self._postponed = 0
         self._all_joining_since = 0.0
         self._wait_s = context.config.join_retry_s
 
@@ -113,7 +118,7 @@ class Joiner(Application):
     def _attempt(self, now: float) -> None:
         """Say Hello to some seeds; come back later if that has not made us active."""
         self._retry = None
-        if self._is_active():
+        if self._is_active() or self._is_progressing(now):
             return
         context = self._context
         if self._inactive or self._found:
@@ -142,6 +147,27 @@ class Joiner(Application):
         jittered = self._wait_s * (0.75 + 0.5 * context.rng.random())
         self._retry = context.deadlines.arm(now + jittered, self._attempt)
         self._wait_s = min(2 * self._wait_s, context.config.join_retry_max_s)
+
+    def _is_progressing(self, now: float) -> bool:
+        """The last attempt still brings answers: look again when it has been silent for a while.
+
+        On a wide network a join takes longer than the wait for a seed, and beginning anew would
+        repeat all of it.
+        """
+        context = self._context
+        if not self._found or self._postponed >= POSTPONED_MAX:
+            self._postponed = 0
+            return False
+        if context.leaf_set.version != self._progress_version:
+            self._progress_version = context.leaf_set.version
+            self._progress_at = now
+        silent_from = self._progress_at + context.config.join_retry_s
+        if silent_from <= now:
+            self._postponed = 0
+            return False
+        self._postponed += 1
+        self._retry = context.deadlines.arm(silent_from, self._attempt)
+        return True
 
     def _is_first_among_joiners(self, now: float) -> bool:
         """All who answered are joining too, for long: the lowest id of them starts the ring."""
@@ -189,6 +215,7 @@ class Joiner(Application):
         if not message.active:
             self._inactive[peer.id] = None
             return
+        self._progress_at = now
         self._found[peer.id] = (peer.rtt.srtt or 0.0, peer)
         if self._choice is None:
             wait = min(CHOICE_WAIT_S, now - sent_at) if self._hellos else 0.0
@@ -207,6 +234,7 @@ class Joiner(Application):
             return
 
         def on_row(answer: RowReply | None, now: float) -> None:
+            self._progress_at = now
             if answer is None or not answer.handles:
                 self._send_join(best, False, now)
             else:
@@ -226,6 +254,7 @@ class Joiner(Application):
         def on_pong(peer: Peer, answer: Pong | None, now: float) -> None:
             nonlocal outstanding, nearest
             outstanding -= 1
+            self._progress_at = now
             if answer is not None and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
                 nearest = peer
             if not outstanding:
@@ -278,6 +307,7 @@ class Joiner(Application):
                 context.log("merging_rings", root=f"{peer.id:032x}")
                 self._probe(peer.handle, now)
             return
+        self._progress_at = now
         self._probe(peer.handle, now)
         known = 0
         for handle in message.trail:
