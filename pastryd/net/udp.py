@@ -85,11 +85,6 @@ class UdpSocket:
         """How much of the buffer pulls may count on: the rest is for those who did not ask."""
         return min(WINDOW_BYTES_MAX, self.receive_buffer_bytes * 7 // 8)
 
-    @property
-    def send_buffer_bytes(self) -> int:
-        """What the kernel gave."""
-        return self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-
     def receive(self) -> tuple[bytes, Address] | None:
         """Return a datagram and where it came from, None when there is none now."""
         for _ in range(ERRORS_SKIPPED_MAX):

@@ -4,7 +4,7 @@ Bounded: who is in no table of ours is forgotten when newer peers need the room.
 the machines in `protocol/` do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from pastryd.ids import NodeId
@@ -67,7 +67,8 @@ class Peer:
         """A later life of it elsewhere, of which others told us and which nobody has asked yet."""
         self.credit_bytes = 0
         """What an unproven address may still be sent."""
-        self.held: list[bytes] = []
+        self.held: Sequence[bytes] = ()
+        """What waits for the address to be proven; a new list each time, mostly there is none."""
         self.hello_nonce = 0
         """Of the `Hello` that is on its way to prove the address; 0: none."""
         self.last_heard = float("-inf")
@@ -155,10 +156,6 @@ class PeerTable:
                 self._forget_some()
             peer = self._peers[handle.id] = Peer(handle, self._new_rtt())
         return peer
-
-    def discard(self, node_id: NodeId) -> None:
-        """Forget a peer."""
-        self._peers.pop(node_id, None)
 
     def __len__(self) -> int:
         return len(self._peers)

@@ -5,20 +5,16 @@ nobody knows which copy was answered. The floor may lie far below TCP's second (
 since a false alarm costs one detour and never removes anybody.
 """
 
-BACKOFF_DOUBLINGS_MAX = 16
-"""More doublings than this always exceed the maximum; the bound keeps the power small."""
-
 
 class RttEstimator:
     """srtt, rttvar and the timeout that follows from them."""
 
-    __slots__ = ("_initial_s", "_max_s", "_min_s", "rto", "rttvar", "srtt")
+    __slots__ = ("_max_s", "_min_s", "rto", "rttvar", "srtt")
 
     def __init__(self, rto_min_s: float, rto_max_s: float, rto_initial_s: float) -> None:
         assert 0 < rto_min_s <= rto_initial_s <= rto_max_s
         self._min_s = rto_min_s
         self._max_s = rto_max_s
-        self._initial_s = rto_initial_s
         self.srtt: float | None = None
         """Smoothed RTT in seconds; None before the first sample."""
         self.rttvar = 0.0
@@ -38,14 +34,3 @@ class RttEstimator:
             self.rttvar += (abs(error) - self.rttvar) / 4
         rto = srtt + 4 * self.rttvar
         self.rto = min(max(rto, self._min_s), self._max_s)
-
-    def backoff(self, attempt: int) -> float:
-        """Return the timeout of attempt number `attempt`, the first being 0: doubled each time."""
-        doubled = self.rto * (1 << min(attempt, BACKOFF_DOUBLINGS_MAX))
-        return min(doubled, self._max_s)
-
-    def reset(self) -> None:
-        """Forget all samples, for a peer that moved to another address."""
-        self.srtt = None
-        self.rttvar = 0.0
-        self.rto = self._initial_s

@@ -53,14 +53,12 @@ def test_awareness_stays_within_its_bounds(steps: list[int], score_max: int) -> 
         assert 2.0 <= awareness.scale(2.0) <= 2.0 * (score_max + 1)
 
 
-@given(st.lists(st.floats(-0.01, 30)), st.integers(0, 100))
-def test_rto_is_always_within_its_bounds(samples: list[float], attempt: int) -> None:
+@given(st.lists(st.floats(-0.01, 30)))
+def test_rto_is_always_within_its_bounds(samples: list[float]) -> None:
     rtt = RttEstimator(0.02, 3.0, 0.5)
     for sample in samples:
         rtt.sample(sample)
         assert 0.02 <= rtt.rto <= 3.0
-        assert rtt.rto <= rtt.backoff(attempt) <= 3.0
-        assert rtt.backoff(attempt) <= rtt.backoff(attempt + 1)
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1.0, 10.0), st.floats(0, 0.1))

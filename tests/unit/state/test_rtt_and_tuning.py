@@ -26,15 +26,13 @@ def test_the_first_sample_sets_srtt_and_half_of_it_as_variation() -> None:
     assert rtt.srtt == 0.1 and isclose(rtt.rto, 0.3)
     rtt.sample(0.2)
     assert isclose(rtt.srtt or 0.0, 0.1125) and isclose(rtt.rttvar, 0.0625)
-    rtt.reset()
-    assert rtt.rto == 0.5 and rtt.srtt is None
 
 
 def test_steady_samples_bring_the_timeout_down_to_the_floor() -> None:
     rtt = RttEstimator(0.02, 3.0, 0.5)
     for _ in range(100):
         rtt.sample(0.001)
-    assert rtt.rto == 0.02 and rtt.backoff(2) == 0.08 and rtt.backoff(99) == 3.0
+    assert rtt.rto == 0.02
 
 
 def test_failure_probability_follows_the_formula() -> None:
