@@ -99,7 +99,8 @@ class SimNode:
         """Return when its clock will show `local`."""
         if self.clock_rate == 1.0:
             return local
-        return self.started_at + (local - self.started_at) / self.clock_rate
+        # Rounded up: woken a hair too early, a node would ask to be woken again at the same time.
+        return self.started_at + (local - self.started_at) / self.clock_rate + 1e-9
 
 
 class World:
@@ -128,6 +129,10 @@ class World:
         self.by_endpoint: dict[Endpoint, SimNode] = {}
         self.others: dict[Endpoint, Callable[[bytes, Handle, float], None]] = {}
         """Who is no node of ours, clients for example: called with what arrives there."""
+        self.on_datagram: Callable[[int, Endpoint, bytes], None] | None = None
+        """Told of each datagram sent: from which place, to where, what."""
+        self.on_logged: Callable[[SimNode, Logged], None] | None = None
+        """Told of each event of a node."""
         self.datagrams = 0
         self.bytes_sent = 0
         self._places: dict[Endpoint, int] = {}
@@ -292,6 +297,8 @@ class World:
                 elif self.keep_log:
                     assert type(event) is Logged
                     node.logged.append((self.now, event))
+                    if self.on_logged is not None:
+                        self.on_logged(node, event)
             outbox.events.clear()
         if self.checked:
             node.core.check_invariants()
@@ -314,7 +321,9 @@ class World:
         self._drain(node)
 
     def _perform(self, node: SimNode, request: StoreRequest) -> None:
-        if node.running:
+        if node.stalled_since is not None:
+            self.at(self.now + 0.05, self._perform, node, request)
+        elif node.running:
             node.core.store_completed(node.disk.perform(request), node.local(self.now))
             self._drain(node)
 
@@ -329,6 +338,8 @@ class World:
         source = self.place_of(sender.endpoint)
         self._trace.update(b"%r %d " % (self.now, source))
         self._trace.update(data)
+        if self.on_datagram is not None:
+            self.on_datagram(source, endpoint, data)
         if endpoint not in self.by_endpoint and endpoint not in self.others:
             return
         for when in self.links.arrivals(source, self.place_of(endpoint), size, self.now):

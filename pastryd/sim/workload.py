@@ -1,0 +1,143 @@
+"""What clients do while things go wrong, and what they were told.
+
+Puts, gets and routes through random nodes. Owns what was acknowledged and what is under way; a
+result that can never be right (other bytes) fails the run at once, all others are handed on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from pastryd.ids import Name, Position, rank
+from pastryd.protocol.application import Application
+from pastryd.protocol.blobs_find import Failure, FindResult, Object
+from pastryd.protocol.blobs_put import PutResult
+from pastryd.protocol.items import name_of
+from pastryd.sim.checkers import CheckError
+from pastryd.sim.scenario import Scenario
+from pastryd.sim.world import SimNode
+from pastryd.state.handle import Handle
+from pastryd.wire.messages import Hop
+
+SIZES = (0, 1, 100, 1000, 5000, 40_000)
+
+
+@dataclass(slots=True)
+class Get:
+    """A get under way, and how it ended."""
+
+    node: SimNode
+    name: Name
+    began: float
+    result: FindResult | None = None
+    ended: float = 0.0
+
+
+class _Delivered(Application):
+    """Tells which node a routed message reached."""
+
+    name = "sim.probe"
+
+    def __init__(self, node: SimNode, workload: "Workload") -> None:
+        self._node = node
+        self._workload = workload
+
+    def deliver(
+        self,
+        key: Position,
+        payload: bytes,
+        source: Handle,
+        trail: Sequence[Hop],
+        now: float,
+    ) -> None:
+        """Note it."""
+        self._workload.delivered(self._node, key, payload)
+
+
+class Workload:
+    """The clients of one scenario."""
+
+    def __init__(self, scenario: Scenario, rng: Random) -> None:
+        self._scenario = scenario
+        self._rng = rng
+        self.acknowledged: dict[Name, bytes] = {}
+        self.on_acknowledged: Callable[[Name], None] = lambda name: None
+        self.on_get: Callable[[Get], None] = lambda get: None
+        self.under_way: dict[int, tuple[SimNode, str, float]] = {}
+        """Operations that have not ended: through whom, which, since when."""
+        self.routes: dict[bytes, Position] = {}
+        """Routed messages that have not arrived: payload to key."""
+        self.counts: dict[str, int] = {}
+        self._number = 0
+        scenario.on_start.append(self._register)
+
+    def _register(self, node: SimNode) -> None:
+        node.core.register(_Delivered(node, self))
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _begin(self, node: SimNode, what: str) -> int:
+        self._number += 1
+        self.under_way[self._number] = (node, what, self._scenario.world.now)
+        return self._number
+
+    # -- operations --
+
+    def put(self, node: SimNode, size: int | None = None) -> Name:
+        """Put a blob of random bytes through a node."""
+        scenario = self._scenario
+        value = self._rng.randbytes(self._rng.choice(SIZES) if size is None else size)
+        name = name_of(value)
+        number = self._begin(node, f"put {name.hex()[:8]}")
+        replicas = scenario.world.config.replicas
+
+        def ended(result: PutResult, now: float) -> None:
+            self.under_way.pop(number, None)
+            scenario.note(f"put {name.hex()[:8]} {result.status.name} {result.copies} copies")
+            self._count("puts")
+            if result.copies >= replicas and name not in self.acknowledged:
+                self._count("acknowledged")
+                self.acknowledged[name] = value
+                self.on_acknowledged(name)
+
+        scenario.step(
+            node, lambda now: node.core.items.blobs.put(name, len(value), value, None, ended, now)
+        )
+        return name
+
+    def get(self, node: SimNode, name: Name) -> Get:
+        """Get an acknowledged blob through a node."""
+        scenario = self._scenario
+        get = Get(node, name, scenario.world.now)
+        number = self._begin(node, f"get {name.hex()[:8]}")
+
+        def ended(result: FindResult, now: float) -> None:
+            self.under_way.pop(number, None)
+            get.result, get.ended = result, scenario.world.now
+            if isinstance(result, Object) and bytes(result.value) != self.acknowledged[name]:
+                raise CheckError("wrong bytes", f"{name.hex()[:8]} through node {node.number}")
+            told = result.name if isinstance(result, Failure) else "ok"
+            scenario.note(f"get {name.hex()[:8]} {told}")
+            self._count(f"gets {told}")
+            self.on_get(get)
+
+        scenario.step(node, lambda now: node.core.items.blobs.find(name, ended, now))
+        return get
+
+    def route(self, node: SimNode) -> None:
+        """Send a message towards a random key."""
+        key = Position(self._rng.getrandbits(128))
+        payload = self._rng.randbytes(12)
+        self.routes[payload] = key
+        self._count("routes")
+        self._scenario.step(node, lambda now: node.core.route(key, payload, _Delivered.name, now))
+
+    def delivered(self, node: SimNode, key: Position, payload: bytes) -> None:
+        """A routed message is there: is it where it belongs, among those that answer?"""
+        if self.routes.pop(payload, None) is None:
+            self._count("routes delivered again")
+            return
+        own = rank(key, node.id)
+        closer = [n for n in self._scenario.up if n.core.active and rank(key, n.id) < own]
+        self._count("wrong deliveries" if closer else "right deliveries")
