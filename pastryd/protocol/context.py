@@ -134,7 +134,7 @@ class Context:
         if len(peer.held) >= HELD_MAX:
             self.stats.count("held_dropped")
             return
-        peer.held.append(data)
+        peer.held = [*peer.held, data]
         if not peer.hello_nonce:
             self._prove(peer, HELLO_ATTEMPTS, now)
 
@@ -144,7 +144,7 @@ class Context:
         if not attempts:
             peer.hello_nonce = 0
             self.stats.count("held_dropped", len(peer.held))
-            peer.held.clear()
+            peer.held = ()
             return
         if not peer.hello_nonce:
             peer.hello_nonce = self.nonce()
@@ -237,8 +237,9 @@ class Context:
         """Note that a peer echoed a nonce of ours from its address."""
         peer.proven = True
         peer.hello_nonce = 0
+        peer.credit_bytes = 0
         if peer.held:
-            held, peer.held = peer.held, []
+            held, peer.held = peer.held, ()
             for data in held:
                 self.send_bytes(data, peer, now)
 
