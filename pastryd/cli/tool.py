@@ -23,6 +23,7 @@ from pastryd.cli.files import (
     read_descriptor,
     write_descriptor,
 )
+from pastryd.errors import ConfigError
 
 if TYPE_CHECKING:
     from pastryd.client import Client, PutResult
@@ -39,6 +40,8 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
     one cannot be read, nothing is put. Stored on fewer nodes than wanted: the key is printed, and
     the exit status is 5.
     """
+    if files.count("-") > 1:
+        raise ConfigError("stdin can be put once only; name - once")
     for file in files:
         check_readable(file)
     status = exits.OK

@@ -56,6 +56,11 @@ class DataDirectory:
         except StoreError:
             self.close()
             raise
+        except (FileExistsError, NotADirectoryError):
+            self.close()
+            raise StoreError(
+                f"data directory {path} is not a directory; choose another with --data-dir"
+            ) from None
         except OSError as error:
             self.close()
             raise StoreError(

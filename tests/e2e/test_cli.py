@@ -222,3 +222,9 @@ def test_a_pipe_that_nobody_opens_can_be_interrupted(
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
     process.stderr.close()
+
+
+def test_stdin_is_put_once_only() -> None:
+    outcome = pastry("put", "-", "-", stdin=b"x")
+    assert outcome.status == 2
+    assert "once" in outcome.err and not outcome.out
