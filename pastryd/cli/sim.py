@@ -4,6 +4,7 @@ Owns options and what is printed; what happens in virtual time is the business o
 """
 
 import sys
+from datetime import date
 from pathlib import Path
 
 import click
@@ -49,3 +50,47 @@ def soak(
     if failed:
         sys.stdout.flush()
         raise click.exceptions.Exit(1)
+
+
+TABLES = ("hops", "histogram", "stretch", "failures")
+
+
+@sim.command()
+@click.option("--table", "name", required=True, type=click.Choice(TABLES), help="Which one.")
+@click.option("--seed", default=1, show_default=True, help="What chance follows from.")
+@click.option(
+    "--latency",
+    envvar="PASTRYD_LATENCY",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Round-trip times in ms, N rows of N numbers; for stretch.  [env: PASTRYD_LATENCY]",
+)
+@click.option(
+    "--output",
+    default=Path("docs/results"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the results are written.",
+)
+def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
+    """Measure a table of the papers: our figures beside the published ones.
+
+    Prints it, and writes NAME.json and NAME.md, with plots when matplotlib is there. Takes minutes.
+    """
+    from pastryd.sim import paper as tables  # noqa: PLC0415
+    from pastryd.sim.plot import plot  # noqa: PLC0415
+
+    if name == "stretch":
+        table = tables.stretch(seed, matrix=latency)
+    elif name == "hops":
+        table = tables.hops(seed)
+    elif name == "histogram":
+        table = tables.histogram(seed)
+    else:
+        table = tables.failures(seed)
+    click.echo(table.text())
+    written = table.write(output, date.today().isoformat())
+    plots = plot(table, output)
+    if table.curves and not plots:
+        click.echo("no plots: matplotlib is not installed (pip install 'pastryd[plots]')")
+    for path in (*written, *plots):
+        click.echo(f"wrote {path}")
