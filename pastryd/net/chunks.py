@@ -15,6 +15,9 @@ from pastryd.protocol.items import CHUNK_BYTES
 Source = bytes | bytearray | memoryview | BinaryIO | AsyncIterable[bytes]
 """Bytes, a binary file (read in a thread; for pipes prefer an iterator), or an async iterator."""
 
+HASHED_HERE_BYTES = 64 << 10
+"""About 0.1 ms of hashing, what a thread takes to wake and answer."""
+
 Chunk = tuple[Name, bytes | memoryview]
 
 
@@ -36,16 +39,22 @@ class Chunker:
         if isinstance(source, bytes | bytearray | memoryview):
             view = memoryview(source).cast("B")
             for start in range(0, len(view), CHUNK_BYTES):
-                yield await asyncio.to_thread(self._hash, view[start : start + CHUNK_BYTES])
+                yield await self._hashed(view[start : start + CHUNK_BYTES])
         elif isinstance(source, AsyncIterable):
             async for chunk in _regroup(source):
-                yield await asyncio.to_thread(self._hash, chunk)
+                yield await self._hashed(chunk)
         else:
             while True:
                 read = await asyncio.to_thread(self._read, source)
                 if read is None:
                     return
                 yield read
+
+    async def _hashed(self, data: bytes | memoryview) -> Chunk:
+        """Hash where it is cheaper: a thread costs more than a few KiB do."""
+        if len(data) <= HASHED_HERE_BYTES:
+            return self._hash(data)
+        return await asyncio.to_thread(self._hash, data)
 
     def _hash(self, data: bytes | memoryview) -> Chunk:
         self._whole.update(data)
