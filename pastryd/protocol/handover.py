@@ -234,9 +234,15 @@ class Handover:
         self._left_over = []
         self._leave_all_seen = False
         self.unconfirmed = len(self._storage.inventory)
+        self._storage.on_stored = self._take_along
         wait_s = self._context.config.leave_timeout_s
         self._deadline = self._context.deadlines.arm(now + wait_s, self._end_leave)
         self._leave_step(now)
+
+    def _take_along(self, name: Name) -> None:
+        """An item arrived while we leave: our copy was or will be counted, so it is handed over."""
+        self.unconfirmed += 1
+        self._left_over.append(name)
 
     def _leave_step(self, now: float) -> None:
         if self._then_left is None:

@@ -50,6 +50,7 @@ class Storage:
         "_writes",
         "inventory",
         "on_forgotten",
+        "on_stored",
     )
 
     def __init__(self, context: Context) -> None:
@@ -58,6 +59,8 @@ class Storage:
         """What is durably here. Whoever starts the node fills it from a scan of the store."""
         self.on_forgotten: Callable[[float], None] | None = None
         """Told that an item of ours was lost, so that repair looks at once."""
+        self.on_stored: Callable[[Name], None] | None = None
+        """Told of each item that became durable here, before anybody else is."""
         self._ticket = 0
         self._reads: dict[int, ThenRead] = {}
         self._tickets: dict[int, tuple[Name, int]] = {}
@@ -177,6 +180,8 @@ class Storage:
         name, size = written
         if reply.status is WriteStatus.OK:
             self.inventory.add(name, size)
+            if self.on_stored is not None:
+                self.on_stored(name)
         else:
             self._context.stats.count(f"writes_{reply.status.name.lower()}")
         for waiting in self._writes.pop(name, ()):
