@@ -53,7 +53,9 @@ class ItemMachines:
         self.lookup = lookup = Lookup(
             context, lambda key, payload, name, now: route(key, payload, name, now, False)
         )
-        self.blobs = Blobs(context, requests, storage, lookup, transfer.pull, transfer.add_holder)
+        self.blobs = Blobs(
+            context, requests, storage, lookup, transfer.pull, transfer.add_holder, is_active
+        )
         self.reconcile = Reconcile(
             context,
             requests,

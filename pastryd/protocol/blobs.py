@@ -75,13 +75,14 @@ class Blobs(Application):
         lookup: Lookup,
         pull: PullItem,
         add_holder: AddHolder,
+        is_active: Callable[[], bool],
     ) -> None:
         self._context = context
         self._requests = requests
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
-        self._finder = Finder(context, requests, storage, lookup, pull, add_holder)
+        self._finder = Finder(context, requests, storage, lookup, pull, add_holder, is_active)
         self._putter = Putter(context, requests, storage, lookup, pull)
         self._storing: dict[Name, list[tuple[Peer, int]]] = {}
         self.is_sure: Callable[[float], bool] = lambda now: True

@@ -106,6 +106,7 @@ class Finder:
     __slots__ = (
         "_add_holder",
         "_context",
+        "_is_active",
         "_lookup",
         "_pull",
         "_requests",
@@ -121,8 +122,10 @@ class Finder:
         lookup: Lookup,
         pull: PullItem,
         add_holder: AddHolder,
+        is_active: Callable[[], bool],
     ) -> None:
         self._context = context
+        self._is_active = is_active
         self._requests = requests
         self._storage = storage
         self._lookup = lookup
@@ -351,9 +354,12 @@ class Finder:
 
     def _conclude(self, search: _Search, now: float) -> None:
         """All were asked, and nobody gave it."""
+        # Who is still joining knows nobody, and seems to itself to be the whole ring.
         certain = (
-            search.candidates or self._context.leaf_set.spans_ring
-        ) and search.version == self._context.leaf_set.version
+            self._is_active()
+            and (search.candidates or self._context.leaf_set.spans_ring)
+            and search.version == self._context.leaf_set.version
+        )
         large = len(self._context.leaf_set) >= self._context.config.leaf_set_size // 2
         if certain and not search.unsure and large and not search.root_asked:
             self._ask_root(search, now)  # the root may know nodes that we do not
