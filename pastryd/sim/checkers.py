@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pastryd.sim.workload import Get, Workload
 
 SENT_PER_S_MAX = 4000
-"""Datagrams of one node in one second (times the preset's scale): more is a storm."""
+"""Datagrams of one node in one second: more is a storm."""
 TIMERS_MAX = 20_000
 REQUESTS_MAX = 4000
 
@@ -128,9 +128,8 @@ class Copies:
 class Load:
     """What nodes send, and what they keep."""
 
-    def __init__(self, scenario: "Scenario", scale: float) -> None:
+    def __init__(self, scenario: "Scenario") -> None:
         self._scenario = scenario
-        self._scale = scale
         self._sent: dict[int, int] = {}
         self._at = scenario.world.now
         self.sent_per_s_max = 0.0
@@ -138,7 +137,7 @@ class Load:
     def check(self) -> None:
         """No storm, and nothing kept without bound. Call about every second."""
         now = self._scenario.world.now
-        elapsed_s = max(now - self._at, 1.0)
+        elapsed_s = max(now - self._at, 1.0)  # a short burst is none
         self._at = now
         for node in self._scenario.live:
             sent = node.sent - self._sent.get(node.number, 0)

@@ -132,13 +132,12 @@ class Scenario:
             self.world.crash(node)
 
     def leave(self, machine: int) -> None:
-        """SIGTERM. Who could not hand over in time is as good as crashed."""
+        """SIGTERM. Who could not hand over everything is as good as crashed."""
         node = self.machines[machine]
-        began, patience_s = self.world.now, 0.9 * self.world.config.leave_timeout_s
 
         def gone(_: float) -> None:
             if node.running:
-                if self.world.now - began > patience_s:
+                if node.core.items.handover.unconfirmed:
                     self._lost(node)
                 self.world.at(self.world.now, self.world.crash, node)
 
@@ -203,6 +202,19 @@ class Scenario:
             self._end(min(self._endings))
         self.parted_until = min(self.parted_until, self.world.now)
         self.note("healed")
+
+    def reconnect(self) -> None:
+        """Do what operators do after a disaster: tell who is still joining whom to join.
+
+        Whoever has never been in the ring and whose only seeds are dead waits for them for ever, by
+        design: it does not start a ring of its own. With nobody active, who is down comes back.
+        """
+        if not any(node.core.active for node in self.live):
+            for machine in self.down:
+                self.restart(machine)
+        for node in self.live:
+            if not node.core.active:
+                node.core.add_seeds([other.endpoint for other in self.live if other is not node])
 
     @property
     def calm_s(self) -> float:

@@ -44,6 +44,8 @@ KINDS = (
     "bit_rot",
     "outage",
 )
+OPAQUE = ("Hello", "Segment")
+"""Messages whose contents tell a reader nothing."""
 WAN_SCALE = 8.0
 """How much slower everything is with the `wan` preset."""
 REPAIR_WINDOW_S = 12.0
@@ -143,7 +145,7 @@ class Soak:
         self.copies = Copies(
             self.scenario, self.workload, window_s * options.scale, calm_only=options.wild
         )
-        self.load = Load(self.scenario, options.scale)
+        self.load = Load(self.scenario)
         self._weak_until: list[float] = []
         self.idle_per_s = 0.0
         if log is not None:
@@ -163,7 +165,8 @@ class Soak:
                 return
             receiver = world.by_endpoint.get(destination)
             to = "nobody" if receiver is None else str(world.place_of(destination))
-            text = str(message) if len(data) < 200 else f"{type(message).__name__}(...)"
+            kind = type(message).__name__
+            text = f"{kind}(...)" if len(data) > 200 or kind in OPAQUE else str(message)
             note(f"  {source} -> {to} {text}")
 
         note(f"seed {self.seed} {self.options}")
@@ -207,6 +210,7 @@ class Soak:
         scenario.heal()
         for node in scenario.live:
             scenario.scrub(scenario.machine_of(node))
+        scenario.reconnect()
         self._liveness()
 
     def _clock_rate(self) -> float:

@@ -1,0 +1,78 @@
+"""The checkers find what they are there for: each is shown what must not be."""
+
+import pytest
+
+from pastryd.protocol.blobs_find import Failure
+from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
+from pastryd.sim.faults import Crash, Restart
+from tests.sim.swarm import Swarm
+
+
+def test_a_blob_whose_copies_vanish_without_a_death_is_lost() -> None:
+    swarm = Swarm(6)
+    name = swarm.fill(3)[0]
+    swarm.copies.check()
+    for node in swarm.live:
+        node.disk.items.pop(name, None)
+    with pytest.raises(CheckError, match=r"^lost: .* none"):
+        swarm.copies.check()
+
+
+def test_holders_that_die_one_repair_window_apart_are_no_excuse() -> None:
+    swarm = Swarm(6)
+    name = swarm.fill(1)[0]
+    for machine in swarm.holders(name):
+        swarm.apply(Crash((machine,)))
+        for node in swarm.live:
+            node.disk.items.pop(name, None)  # as if nobody had repaired
+        swarm.run(20)
+    with pytest.raises(CheckError, match="lost"):
+        swarm.copies.check()
+
+
+def test_a_blob_whose_holders_die_at_once_is_excused_until_one_comes_back() -> None:
+    swarm = Swarm(8)
+    name = swarm.fill(3)[0]
+    holders = swarm.holders(name)
+    swarm.apply(Crash(tuple(holders)))
+    swarm.copies.check()
+    assert name in swarm.copies.excused
+    swarm.apply(Restart(holders[0]))
+    swarm.copies.check()
+    assert name not in swarm.copies.excused
+    swarm.settle(60)
+
+
+def test_wrong_bytes_and_not_found_end_a_run_at_once() -> None:
+    swarm = Swarm(5)
+    name = swarm.fill(1)[0]
+    swarm.run(15)
+    get = swarm.workload.get(swarm.up[0], name)
+    get.result = Failure.NOT_FOUND
+    with pytest.raises(CheckError, match="not found"):
+        swarm.workload.on_get(get)
+    swarm.workload.acknowledged[name] = b"something else"
+    with pytest.raises(CheckError, match="wrong bytes"):
+        swarm.workload.get(swarm.machines[swarm.holders(name)[0]], name)
+        swarm.run(1)
+
+
+def test_a_missing_or_surplus_copy_and_a_stale_leaf_set_are_seen() -> None:
+    swarm = Swarm(6)
+    name = swarm.fill(1)[0]
+    assert swarm.wrong() == []
+    outsider = next(n for n in swarm.live if name not in n.disk.items)
+    outsider.disk.items[name] = swarm.workload.acknowledged[name]
+    assert len(misplaced(swarm, swarm.copies, [name])) == 1
+    del outsider.disk.items[name]
+    swarm.apply(Crash((0,)))
+    assert len(wrong_leaf_sets(swarm)) == 5
+
+
+def test_a_storm_is_one() -> None:
+    swarm = Swarm(3)
+    load = Load(swarm)
+    load.check()
+    swarm.machines[0].sent += 5000
+    with pytest.raises(CheckError, match="storm: node 0"):
+        load.check()
