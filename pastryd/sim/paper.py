@@ -90,8 +90,12 @@ def stretch(
     sizes: Sequence[int] = (1_000, 3_000, 10_000),
     lookups: int = 5_000,
     matrix: Path | None = None,
+    built: int = 500,
 ) -> Table:
-    """How much longer the way along a route takes than the direct one."""
+    """How much longer the way along a route takes than the direct one.
+
+    `built`: the same for so many nodes that joined by the protocol, whose tables know less.
+    """
     models: dict[str, Callable[[Random], LatencyModel]] = {
         "sphere": Sphere,
         "plane": Plane,
@@ -121,9 +125,13 @@ def stretch(
             )
             points.append((size, value))
         table.curves.append(Curve(name, points))
+    if built:
+        name, model = next(iter(models.items()))
+        table.figures += _built_stretch(f"{name}, {built} nodes", built, model(Random(seed)), seed)
     table.notes.append(
         "Sum of all routes' delays over the sum of the direct ones, one way, without queues. "
-        "Each slot holds the nearest of 32 sampled nodes that fit."
+        "Each slot holds the nearest of 32 sampled nodes that fit, "
+        "except where it says that the nodes joined by the protocol (wan preset)."
     )
     return table
 
@@ -224,6 +232,27 @@ def _stretch(paths: Sequence[Sequence[int]], latency: LatencyModel) -> float:
             travelled += sum(latency.delay_s(a, b) for a, b in pairwise(path))
             direct += latency.delay_s(path[0], path[-1])
     return travelled / direct
+
+
+def _built_stretch(label: str, size: int, latency: LatencyModel, seed: int) -> list[Figure]:
+    """Stretch among nodes that joined one by one: when they have settled, and an hour later."""
+    world = World(seed, Config.wan(), latency, checked=False, keep_log=False)
+    world.ring(size, settle_s=200.0, gap_s=0.3)
+    places = {node.id: node.number for node in world.nodes}
+    figures: list[Figure] = []
+    for when in ("joined by the protocol", "an hour later"):
+        rng = Random(seed)
+        paths: list[list[int]] = []
+        for _ in range(5_000):
+            at, goal = rng.choice(world.nodes), rng.choice(world.nodes)
+            path = [at.number]
+            while (hop := world.nodes[path[-1]].core.router.next_hop(goal.id)) is not None:
+                path.append(places[hop.id])
+            paths.append(path)
+        figures.append(Figure(f"{label}, {when}", _stretch(paths, latency)))
+        if len(figures) < 2:
+            world.run(3_600.0)
+    return figures
 
 
 def _run_failures(
