@@ -42,8 +42,20 @@ def options_of(command: click.Command) -> set[str]:
     return named | {"-h", "--help"}
 
 
+def commands_of(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """Return all commands of a program, those of a group in it as `group command`."""
+    found: dict[str, click.Command] = {}
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        found[prefix + name] = command
+        if isinstance(command, click.Group):
+            found |= commands_of(command, f"{prefix}{name} ")
+    return found
+
+
 def every_option() -> set[str]:
-    return {o for g in PROGRAMS.values() for c in g.commands.values() for o in options_of(c)}
+    return {o for g in PROGRAMS.values() for c in commands_of(g).values() for o in options_of(c)}
 
 
 def code_in(page: Path) -> Iterator[str]:
@@ -77,7 +89,9 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 def test_every_command_and_option_that_is_named_exists(page: Path) -> None:
     wrong = []
     for program, name, arguments in commands_in(page):
-        command = PROGRAMS[program].commands.get(name)
+        commands = commands_of(PROGRAMS[program])
+        inner = f"{name} {arguments.split()[0]}" if arguments.split() else name
+        command = commands.get(inner, commands.get(name))
         if command is None:
             wrong.append(f"{program} {name}")
             continue
@@ -99,7 +113,7 @@ def test_the_page_of_the_command_line_names_every_command_and_option() -> None:
     common = next(part for part in headings if part.startswith("pastry\n"))
     missing = []
     for program, group in PROGRAMS.items():
-        for name, command in group.commands.items():
+        for name, command in commands_of(group).items():
             title = re.compile(rf"{program} {name}\b")
             section = next((part for part in headings if title.match(part)), None)
             if section is None:
