@@ -31,7 +31,7 @@ WALK_PINGS = 8
 ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
 """How often in a row an attempt that makes progress may put off the next one."""
-INACTIVE_PATIENCE = 16
+INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
