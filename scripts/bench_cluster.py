@@ -72,6 +72,21 @@ def datagrams_sent() -> int:
     return int(values[names.index("OutDatagrams")]) + int(lines6.get("Udp6OutDatagrams", 0))
 
 
+def sync_p50_ms(directory: Path, count: int = 200) -> float:
+    """Return what writing and syncing 1 KB costs on a disk idle for 2 ms: a put's floor."""
+    latencies = []
+    with (directory / "sync-probe").open("wb", buffering=0) as file:
+        file.write(bytes(MIB))
+        os.fsync(file.fileno())
+        for i in range(count):
+            time.sleep(0.002)
+            started = time.perf_counter()
+            os.pwrite(file.fileno(), bytes(1024), i * 1024)
+            os.fdatasync(file.fileno())
+            latencies.append((time.perf_counter() - started) * 1e3)
+    return round(median(latencies), 3)
+
+
 async def one_by_one(operations: list[Callable[[], Awaitable[object]]]) -> dict[str, float]:
     """Run operations one after the other; return the latencies' p50 and p99 in ms."""
     latencies = []
@@ -105,7 +120,9 @@ async def in_flight(
     }
 
 
-async def measure(nodes: list[Node], small: int, big_mib: int, idle_s: float) -> dict[str, object]:
+async def measure(
+    nodes: list[Node], directory: Path, small: int, big_mib: int, idle_s: float
+) -> dict[str, object]:
     """Run the benchmark on a ring."""
     random = Random(1)
     report: dict[str, object] = {"nodes": len(nodes)}
@@ -126,6 +143,9 @@ async def measure(nodes: list[Node], small: int, big_mib: int, idle_s: float) ->
         async def get(i: int, client: Client) -> None:
             assert await client.get(keys[i]) == values_by_key[keys[i]]
 
+        # The floors of this machine at this time: one round trip to an access node, one sync.
+        report["ping"] = await one_by_one([clients[0].ping for _ in range(300)])
+        report["disk_sync_p50_ms"] = sync_p50_ms(directory)
         lone = small // 6
         for i in range(20):  # the first contact of each pair of nodes costs a handshake
             await put(i, clients[0])
@@ -183,7 +203,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="pastryd-bench-") as directory,
         cluster(options.nodes, Path(directory)) as nodes,
     ):
-        run = measure(nodes, options.small, options.mib, options.idle)
+        run = measure(nodes, Path(directory), options.small, options.mib, options.idle)
         json.dump(asyncio.run(run), sys.stdout, indent=2)
         print()
 
