@@ -28,8 +28,8 @@ PUBLISHED_FAILURES = {"before": 2.73, "unrepaired": 2.96, "repaired": 2.74, "mes
 PUBLISHED_STRETCH = {"sphere": 1.4, "plane": 1.4, "transit-stub": 1.8}
 """Pastry 2001 on its plane (the upper end of 1.3 to 1.4), MSPastry 2004 on transit-stub."""
 PAPER_LEAF_SET = 32
-"""Fits the published 2.73 hops at 5,000 nodes better (2.81) than 16 does (2.95); which size the paper
-used was not checked."""
+"""Fits the published 2.73 hops at 5,000 nodes better (2.81) than 16 does (2.95). Which size the
+paper used was not checked."""
 
 
 def hops(
