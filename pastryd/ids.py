@@ -67,8 +67,3 @@ def digit(node_id: int, row: int, bits_per_digit: int = 4) -> int:
 def within(start: int, end: int, position: int) -> bool:
     """Tell whether `position` lies on the clockwise arc [start, end); start == end: the ring."""
     return start == end or (position - start) & RING_MASK < (end - start) & RING_MASK
-
-
-def short_hex(position: int) -> str:
-    """Return the first 8 hex digits, for logs."""
-    return f"{position:032x}"[:8]

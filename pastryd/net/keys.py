@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pastryd.errors import ConfigError
 
-KEY_BYTES = 32
 PUBLIC_NETWORK_KEY = sha256(b"pastryd public network key").digest()
 """Used when no network key is given: anybody who finds such a network may join it."""
 

@@ -250,11 +250,6 @@ class LivenessMonitor:
                 now=liveness.value,
             )
 
-    @property
-    def doubted(self) -> int:
-        """How many peers are being verified right now."""
-        return len(self._doubts)
-
     # -- messages --
 
     def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
