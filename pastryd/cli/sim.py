@@ -1,4 +1,4 @@
-"""`pastryd sim`: the simulator's commands, each loaded when it is called.
+"""`pastryd sim`: the simulator's commands; `daemon.py` loads this file when one is called.
 
 Owns options and what is printed; what happens in virtual time is the business of `pastryd.sim`.
 """
@@ -8,6 +8,10 @@ from datetime import date
 from pathlib import Path
 
 import click
+
+from pastryd.sim.paper import TABLES
+from pastryd.sim.plot import plot
+from pastryd.sim.soak import soak_many, soak_one
 
 
 @click.group()
@@ -39,8 +43,6 @@ def soak(
 
     Every failure prints one line that replays it. Status 1 when a seed failed.
     """
-    from pastryd.sim.soak import soak_many, soak_one  # noqa: PLC0415
-
     if seed is None:
         if trace_file is not None or until is not None:
             raise click.UsageError("--trace and --until want one --seed")
@@ -52,11 +54,8 @@ def soak(
         raise click.exceptions.Exit(1)
 
 
-TABLES = ("hops", "histogram", "stretch", "failures")
-
-
 @sim.command()
-@click.option("--table", "name", required=True, type=click.Choice(TABLES), help="Which one.")
+@click.option("--table", "name", required=True, type=click.Choice(list(TABLES)), help="Which one.")
 @click.option("--seed", default=1, show_default=True, help="What chance follows from.")
 @click.option(
     "--latency",
@@ -76,17 +75,7 @@ def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
 
     Prints it, and writes NAME.json and NAME.md, with plots when matplotlib is there. Takes minutes.
     """
-    from pastryd.sim import paper as tables  # noqa: PLC0415
-    from pastryd.sim.plot import plot  # noqa: PLC0415
-
-    if name == "stretch":
-        table = tables.stretch(seed, matrix=latency)
-    elif name == "hops":
-        table = tables.hops(seed)
-    elif name == "histogram":
-        table = tables.histogram(seed)
-    else:
-        table = tables.failures(seed)
+    table = TABLES[name](seed, latency)
     click.echo(table.text())
     written = table.write(output, date.today().isoformat())
     plots = plot(table, output)

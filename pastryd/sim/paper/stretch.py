@@ -1,0 +1,87 @@
+"""Route stretch versus the number of nodes (Pastry 2001, sec. 4.2; Castro et al. 2004)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from pastryd.config import Config
+from pastryd.sim.direct import DirectRing
+from pastryd.sim.latency import LatencyModel, Matrix, Plane, Sphere, TransitStub
+from pastryd.sim.paper.routes import random_routes, stretch_of
+from pastryd.sim.results import Curve, Figure, Table
+from pastryd.sim.world import World
+
+PUBLISHED_STRETCH = {"sphere": 1.4, "plane": 1.4, "transit-stub": 1.8}
+"""Pastry 2001 on its plane (the upper end of 1.3 to 1.4), MSPastry 2004 on transit-stub."""
+
+
+def stretch(
+    seed: int = 1,
+    sizes: Sequence[int] = (1_000, 3_000, 10_000),
+    lookups: int = 5_000,
+    matrix: Path | None = None,
+    built: int = 500,
+) -> Table:
+    """How much longer the way along a route takes than the direct one.
+
+    `built`: the same for so many nodes that joined by the protocol, whose tables know less.
+    """
+    models: dict[str, Callable[[Random], LatencyModel]] = {
+        "sphere": Sphere,
+        "plane": Plane,
+        "transit-stub": TransitStub,
+    }
+    table = Table(
+        "stretch",
+        "Route stretch: delay along the routes over the direct delay",
+        seed,
+        {"bits per digit": 4, "leaf set": 16, "lookups": lookups},
+        axes=("nodes", "stretch"),
+    )
+    if matrix is None:
+        table.notes.append(
+            "Real latencies: skipped, no matrix was given (--latency FILE or PASTRYD_LATENCY)."
+        )
+    else:
+        models = {"real latencies": lambda rng: Matrix.read(matrix, rng), **models}
+    for name, model in models.items():
+        points: list[tuple[float, float]] = []
+        for size in sizes:
+            latency = model(Random(seed))
+            ring = DirectRing(size, seed, latency=latency)
+            value = stretch_of(random_routes(ring, Random(seed), lookups), latency)
+            table.figures.append(
+                Figure(f"{name}, {size} nodes", value, PUBLISHED_STRETCH.get(name))
+            )
+            points.append((size, value))
+        table.curves.append(Curve(name, points))
+    if built:
+        name, model = next(iter(models.items()))
+        table.figures += _built_stretch(f"{name}, {built} nodes", built, model(Random(seed)), seed)
+    table.notes.append(
+        "Sum of all routes' delays over the sum of the direct ones, one way, without queues. "
+        "Each slot holds the nearest of 32 sampled nodes that fit, "
+        "except where it says that the nodes joined by the protocol (wan preset)."
+    )
+    return table
+
+
+def _built_stretch(label: str, size: int, latency: LatencyModel, seed: int) -> list[Figure]:
+    """Stretch among nodes that joined one by one: when they have settled, and an hour later."""
+    world = World(seed, Config.wan(), latency, checked=False, keep_log=False)
+    world.ring(size, settle_s=200.0, gap_s=0.3)
+    places = {node.id: node.number for node in world.nodes}
+    figures: list[Figure] = []
+    for when in ("joined by the protocol", "an hour later"):
+        rng = Random(seed)
+        paths: list[list[int]] = []
+        for _ in range(5_000):
+            at, goal = rng.choice(world.nodes), rng.choice(world.nodes)
+            path = [at.number]
+            while (hop := world.nodes[path[-1]].core.router.next_hop(goal.id)) is not None:
+                path.append(places[hop.id])
+            paths.append(path)
+        figures.append(Figure(f"{label}, {when}", stretch_of(paths, latency)))
+        if len(figures) < 2:
+            world.run(3_600.0)
+    return figures
