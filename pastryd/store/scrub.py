@@ -25,8 +25,8 @@ ITEM_COST_BYTES = 4096
 SAVE_INTERVAL_S = 60.0
 """How much work a crash may repeat; each save costs a sync."""
 
-EMPTY_INTERVAL_S = 60.0
-"""When to look again after a round over an empty store."""
+ROUND_INTERVAL_S = 3600.0
+"""A round begins this long after the last one did, at the soonest: it spares small stores."""
 
 
 class Scrubber:
@@ -36,6 +36,7 @@ class Scrubber:
         "_bytes_per_s",
         "_next_step_at",
         "_position",
+        "_round_began_at",
         "_saved_at",
         "_saved_position",
         "_store",
@@ -55,6 +56,7 @@ class Scrubber:
         self._saved_position = self._position
         self._saved_at = now
         self._next_step_at = now
+        self._round_began_at = now
         self.items_checked = 0
         self.corrupt_found = 0
         self.rounds_finished = 0
@@ -85,10 +87,10 @@ class Scrubber:
             self._position = FIRST_NAME
             self.rounds_finished += 1
         # From now on, not from the last deadline: time slept through is not caught up with a burst.
-        pause_s = cost / self._bytes_per_s
-        if finished_round and cost == 0:
-            pause_s = EMPTY_INTERVAL_S
-        self._next_step_at = now + pause_s
+        self._next_step_at = now + cost / self._bytes_per_s
+        if finished_round:
+            self._next_step_at = max(self._next_step_at, self._round_began_at + ROUND_INTERVAL_S)
+            self._round_began_at = self._next_step_at
         if now - self._saved_at >= SAVE_INTERVAL_S:
             self.save(now)
         return corrupt

@@ -5,7 +5,13 @@ from hashlib import sha256
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem
 from pastryd.store.memory import MemoryStore
-from pastryd.store.scrub import ITEM_COST_BYTES, SAVE_INTERVAL_S, STEP_BYTES_MAX, Scrubber
+from pastryd.store.scrub import (
+    ITEM_COST_BYTES,
+    ROUND_INTERVAL_S,
+    SAVE_INTERVAL_S,
+    STEP_BYTES_MAX,
+    Scrubber,
+)
 from tests.conformance.faulty_store import FaultyStore
 
 SIZE = STEP_BYTES_MAX // 4
@@ -107,10 +113,18 @@ def test_items_deleted_or_added_meanwhile_do_no_harm() -> None:
     assert (scrubber.items_checked, scrubber.rounds_finished) == (14, 1)
 
 
+def test_a_small_store_is_walked_over_once_an_interval() -> None:
+    store, _ = filled(2)
+    scrubber = Scrubber(store, verify, RATE, now=0.0)
+    run(scrubber, until=2.5 * ROUND_INTERVAL_S)
+    assert (scrubber.items_checked, scrubber.rounds_finished) == (6, 3)
+    assert scrubber.next_deadline() == 3 * ROUND_INTERVAL_S
+
+
 def test_an_empty_store_is_looked_at_now_and_then() -> None:
     scrubber = Scrubber(MemoryStore(), verify, RATE, now=0.0)
     assert scrubber.step(0.0) == []
-    assert scrubber.next_deadline() == 60.0
+    assert scrubber.next_deadline() == ROUND_INTERVAL_S
 
 
 def test_a_pace_of_zero_means_never() -> None:
