@@ -220,6 +220,10 @@ class LmdbStore:
         """Set a meta value durably; waits for a running `apply`."""
         self._tree.put_meta(key, value)
 
+    def release_memory(self) -> None:
+        """Let go of the pages that were looked at; any thread may call this, and go on reading."""
+        self._tree.release_memory()
+
     def close(self) -> None:
         """Close everything and let another daemon have the directory. The journal may stay."""
         if self._closed:

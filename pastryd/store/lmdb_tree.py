@@ -20,6 +20,9 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, Receive
 from pastryd.store.data_directory import sync_directory
+from pastryd.store.resident import MappedFile
+
+DATA_FILE = "data.mdb"
 
 NAMES_PER_TRANSACTION_MAX = 4096
 """A scan opens a new transaction this often, so that a slow one never pins old pages."""
@@ -47,6 +50,7 @@ class LmdbTree:
         "_environment",
         "_item_count",
         "_items",
+        "_mapped",
         "_meta",
         "_page_bytes",
         "_path",
@@ -68,7 +72,7 @@ class LmdbTree:
             info = environment.info()
             self._page_bytes = int(environment.stat()["psize"])
             whole_bytes = (int(info["last_pgno"]) + 1) * self._page_bytes
-            if os.stat(path / "data.mdb").st_size < whole_bytes and int(info["last_txnid"]) > 0:
+            if os.stat(path / DATA_FILE).st_size < whole_bytes and int(info["last_txnid"]) > 0:
                 # Touching the missing part of the map would be a SIGBUS, not an exception.
                 raise StoreError(
                     f"{path / 'data.mdb'} was cut short; move the data directory away and start "
@@ -79,6 +83,7 @@ class LmdbTree:
             sync_directory(path)
             with self._begin(write=False) as transaction:
                 self._used_bytes, self._item_count = self._measure(transaction)
+            self._mapped = MappedFile(path / DATA_FILE)
         except lmdb.Error as error:
             environment.close()
             raise _open_error(path, error) from error
@@ -225,8 +230,13 @@ class LmdbTree:
                 "free some space or check the disk"
             ) from error
 
+    def release_memory(self) -> None:
+        """Let go of the pages of the map that were looked at; the page cache keeps them."""
+        self._mapped.release()
+
     def close(self) -> None:
         """Close the map."""
+        self._mapped.forget()
         self._environment.close()
 
 
