@@ -23,6 +23,7 @@ from pastryd.net.replay import ReplayWindow
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
+from pastryd.wire.handles import intern_handle
 
 VERSION = 1
 PAIR = VERSION << 4
@@ -323,7 +324,8 @@ class SessionTable:
         if handle is None:
             if len(self._handles) >= HANDLES_MAX:
                 self._handles.clear()
-            handle = self._handles[key] = Handle(public_key, *endpoint, incarnation)
+            handle = intern_handle(Handle(public_key, *endpoint, incarnation))
+            self._handles[key] = handle
         return handle
 
     def _refuse(self, reason: str) -> Opened | None:

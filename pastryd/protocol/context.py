@@ -22,6 +22,7 @@ from pastryd.state.rtt import RttEstimator
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
+from pastryd.wire.handles import intern_handle
 from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
@@ -221,7 +222,8 @@ class Context:
     def learn_address(self, message: Welcome) -> None:
         """The first peer that answered a Hello of ours says where it sees us."""
         if not self.identity.host and message.seen_host:
-            self.identity = self.identity.at((message.seen_host, message.seen_port))
+            here = self.identity.at((message.seen_host, message.seen_port))
+            self.identity = intern_handle(here)
             self.log("address_learned", address=f"{message.seen_host}:{message.seen_port}")
 
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:

@@ -17,6 +17,7 @@ from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
+from pastryd.wire.handles import pack_handle
 from pastryd.wire.messages import FAILED_MAX, LeafSetProbe, LeafSetReply
 
 TOMBSTONES_MAX = 1024
@@ -146,7 +147,7 @@ class LeafSetUpkeep:
         room = context.config.payload_bytes_max - 64
         if peer.digest_told != digest:
             members = tuple(context.leaf_set.members())
-            room -= sum(66 if ":" in h.host else 54 for h in members)
+            room -= sum(len(pack_handle(h)) + 2 for h in members)
         most = max(0, min(FAILED_MAX, room // FULL_PROBE_BYTES_LEFT))
         failed = tuple((i, self._failed[i][0]) for i in list(self._failed)[-most:]) if most else ()
         return (

@@ -21,6 +21,7 @@ from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.state.routing import next_hop
 from pastryd.wire.codec import encode
+from pastryd.wire.handles import HANDLE_BYTES_MAX
 from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route
 
 BUFFERED_MAX = 256
@@ -30,7 +31,7 @@ IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
 ROUTE_BYTES = 128
 """The most that a `Route` takes besides its payload and its trail."""
-HOP_BYTES = 72
+HOP_BYTES = HANDLE_BYTES_MAX + 6
 """The most that one node of the trail takes."""
 
 

@@ -18,6 +18,7 @@ from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.latency import Constant, LatencyModel
 from pastryd.sim.links import Links
 from pastryd.state.handle import Endpoint, Handle
+from pastryd.wire.handles import intern_handle, keep_handles
 
 EPOCH_S = 1000.0
 """When worlds begin; incarnations are milliseconds of this clock."""
@@ -81,7 +82,7 @@ class SimNode:
         if identity is not self._identity or self._told is None:
             self._identity = identity
             same = identity.endpoint == self.endpoint
-            self._told = identity if same else identity.at(self.endpoint)
+            self._told = intern_handle(identity if same else identity.at(self.endpoint))
         return self._told
 
     @property
@@ -170,6 +171,7 @@ class World:
         node = SimNode(number, core, endpoint, disk, self.now)
         node.clock_rate = clock_rate
         self.nodes.append(node)
+        keep_handles(len(self.nodes))
         self.place_of(endpoint)
         self.by_endpoint[endpoint] = node
         if start:

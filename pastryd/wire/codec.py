@@ -17,9 +17,9 @@ import msgpack
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.errors import RemoteProtocolError
 from pastryd.ids import ID_BYTES, NAME_BYTES
-from pastryd.state.handle import Handle
 from pastryd.wire import messages as m
 from pastryd.wire.addresses import host_from_bytes, host_to_bytes
+from pastryd.wire.handles import pack_handle, unpack_handle
 
 _unpackb = msgpack.unpackb
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -86,37 +86,6 @@ def _check_host(value: Any) -> str:
     return host_from_bytes(value)
 
 
-_handles: dict[tuple[bytes, bytes, int, int], Handle] = {}
-_HANDLES_KEPT = 65_536
-
-
-def _check_handle(value: Any) -> Handle:
-    """Handles are interned: the same few arrive again and again, and an id costs a hash."""
-    try:
-        key = (value[0], value[1], value[2], value[3])
-        known = _handles.get(key)
-    except (TypeError, IndexError, KeyError):
-        raise RemoteProtocolError("not a handle") from None
-    if known is not None and type(key[2]) is int and type(key[3]) is int and len(value) == 4:
-        return known
-    if type(value) is not list or len(value) != 4:
-        raise RemoteProtocolError("not a handle")
-    public_key, host, port, incarnation = value
-    if type(public_key) is not bytes or len(public_key) != 32:
-        raise RemoteProtocolError("not a public key")
-    if type(port) is not int or not 0 <= port < 65_536:
-        raise RemoteProtocolError("not a port")
-    handle = Handle(public_key, _check_host(host), port, _U64.check(incarnation))
-    if len(_handles) >= _HANDLES_KEPT:
-        _handles.clear()
-    _handles[key] = handle
-    return handle
-
-
-def _pack_handle(handle: Handle) -> list[Any]:
-    return [handle.public_key, host_to_bytes(handle.host), handle.port, handle.incarnation]
-
-
 def _many(item: Field, most: int) -> Field:
     check_item, pack_item = item.check, item.pack
 
@@ -155,7 +124,7 @@ _NAME = _octets(NAME_BYTES, exact=True)
 _NO_NAME = _octets(NAME_BYTES)
 _DATA = _octets(m.PAYLOAD_MAX)
 _HOST = Field(_check_host, host_to_bytes)
-_HANDLE = Field(_check_handle, _pack_handle)
+_HANDLE = Field(unpack_handle, pack_handle)
 _HANDLES = _many(_HANDLE, m.HANDLES_MAX)
 _FAILED = _many(_record(lambda *v: v, _ID, _U64), m.FAILED_MAX)
 _FINGERPRINT = _ID

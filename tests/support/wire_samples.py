@@ -53,12 +53,12 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Segment(NONCE, 65, 1 << 20, b"data"),
 )
 
-_HANDLE = [bytes(32), b"\x7f\0\0\1", 1, 1]
+_HANDLE = bytes(42) + b"\x7f\0\0\1"
 _ID = bytes(16)
 _ELEMENTS: dict[str, object] = {
     "u32": (1 << 32) - 1,
-    "handle": _HANDLE,
     "bytes ≤ 256": bytes(256),
+    "handle": _HANDLE,
     "name": bytes(32),
     "[start id, end id, count u32, fingerprint 16 B]": [_ID, _ID, 1, _ID],
     "[handle, rtt_us u32]": [_HANDLE, 1],
@@ -77,7 +77,7 @@ def describe(check: Check) -> str:
             return f"u{bits}"
     if _accepts(check, "x"):
         return f"text ≤ {_longest(check, 'x')}"
-    if _accepts(check, _HANDLE):
+    if _accepts(check, _HANDLE) and not _accepts(check, _HANDLE[1:]):
         return "handle"
     if _accepts(check, []):
         for name, element in _ELEMENTS.items():
