@@ -151,6 +151,21 @@ class PastryNode:
 
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
+        self._take(data, self._heard(sender, len(data), now), now)
+
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        """Take in messages that an authenticated peer sent in one go: segments, above all."""
+        peer = self._heard(sender, sum(map(len, train)), now)
+        for data in self.items.transfer.take_segments(train, peer, now):
+            self._take(data, peer, now)
+
+    def _heard(self, sender: Handle, size: int, now: float) -> Peer:
+        peer = self.context.heard(sender, size, now)
+        if peer.liveness is not Liveness.ALIVE:
+            self._revive(peer, now)
+        return peer
+
+    def _take(self, data: bytes, peer: Peer, now: float) -> None:
         try:
             message = decode(data)
         except UnknownMessageError:
@@ -159,9 +174,6 @@ class PastryNode:
         except RemoteProtocolError:
             self.context.stats.count("messages_malformed")
             return
-        peer = self.context.heard(sender, len(data), now)
-        if peer.liveness is not Liveness.ALIVE:
-            self._revive(peer, now)
         handler = self._handlers.get(type(message))
         if handler is None:
             self.context.stats.count("messages_unexpected")

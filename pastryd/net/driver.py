@@ -12,27 +12,44 @@ asyncio's own datagram endpoint would cost 18-32 µs per datagram; a socket of o
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
 from pastryd.errors import PastryError, UnreachableError
-from pastryd.net.seal import SessionTable
-from pastryd.net.udp import UdpSocket
-from pastryd.protocol.outbox import Completion, Event, Logged, Outbox, StoreReply, StoreRequest
+from pastryd.net.seal import OVERHEAD_BYTES, Address, SessionTable
+from pastryd.net.udp import RECEIVE_BYTES, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, UdpSocket
+from pastryd.protocol.outbox import (
+    Completion,
+    Destination,
+    Event,
+    Logged,
+    Outbox,
+    StoreReply,
+    StoreRequest,
+)
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
 
 T = TypeVar("T")
 
-DATAGRAMS_PER_CALLBACK = 16
+RECEIVES_PER_CALLBACK = 16
 """Received before other work of the loop gets its turn."""
+
+BULK_BYTES = 2048
+"""What the kernel hands over in larger pieces is segments: it waits, control goes first."""
+
+BULK_WAITING_MAX = 32
+"""Pieces of bulk out of the kernel's buffer and not opened yet, 64 KiB each."""
+
+TRAIN_PAYLOAD_MIN = 512
+"""Smaller messages are no segments: they travel alone, so that they need not wait with those."""
 
 DRAIN_ROUNDS_MAX = 64
 """Store replies lead to further requests; after so many rounds others get their turn."""
 
-SEND_QUEUE_MAX = 1024
-"""Datagrams that wait for the kernel; more are dropped, as the network would."""
+SEND_QUEUE_BYTES_MAX = 2 << 20
+"""What may wait for the kernel; more is dropped, as the network would."""
 
 TIMER_GRACE_S = 0.0005
 """uvloop rounds to milliseconds; firing just too early would spin."""
@@ -56,6 +73,9 @@ class Core(Protocol):
 
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         """Take a message that only `sender` can have sealed."""
+
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        """Take several messages that only `sender` can have sealed."""
 
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         """Take a message from somebody who has the network key and says to be `sender`."""
@@ -111,7 +131,12 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         """What the timer is armed for; means nothing without a timer."""
-        self._unsent: deque[tuple[bytes, Endpoint]] = deque()
+        self._unsent: deque[tuple[bytes, int, Endpoint]] = deque()
+        """Trains, the size of their datagrams, and where they go."""
+        self._unsent_bytes = 0
+        self._spare = [bytearray(RECEIVE_BYTES)]
+        self._bulk: deque[tuple[bytearray, int, int, Address]] = deque()
+        """What was received and waits to be opened: buffer, bytes, step, sender's address."""
         self._futures: dict[int, asyncio.Future[object]] = {}
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when the driver has stopped; holds the exception if it stopped because of one."""
@@ -171,14 +196,30 @@ class Driver:
             self.fail(error)
 
     def _handle_readable(self) -> None:
-        core, receive, opened_by = self._core, self._udp.receive, self._sessions.open
+        """Receive for a while: take in control at once, and one piece of bulk at the end."""
+        core, receive, open_one = self._core, self._udp.receive, self._sessions.open
+        spare, bulk = self._spare, self._bulk
         now = clock()
         self._notice_stall(now)
-        for _ in range(DATAGRAMS_PER_CALLBACK):
-            received = receive()
+        was_idle = not bulk
+        for _ in range(RECEIVES_PER_CALLBACK):
+            if len(bulk) >= BULK_WAITING_MAX:
+                break
+            buffer = spare[-1]
+            received = receive(buffer)
             if received is None:
-                return
-            opened = opened_by(received[0], received[1], now)
+                break
+            size, step, address = received
+            if size > BULK_BYTES:
+                bulk.append((spare.pop(), size, step, address))
+                if not spare:
+                    spare.append(bytearray(RECEIVE_BYTES))
+                continue
+            if step < size:
+                self._open_train(memoryview(buffer)[:size], step, address, now)
+                now = clock()
+                continue
+            opened = open_one(bytes(memoryview(buffer)[:size]), address, now)
             if opened is not None:
                 payload, sender, is_hello = opened
                 if is_hello:
@@ -186,6 +227,24 @@ class Driver:
                 else:
                     core.receive_datagram(payload, sender, now)
             now = clock()
+        if was_idle and bulk:
+            self._handle_bulk()
+
+    def _handle_bulk(self) -> None:
+        """Open one piece of bulk; between two of them others have their turn."""
+        buffer, size, step, address = self._bulk.popleft()
+        if self._bulk:
+            self._loop.call_soon(self.run, self._handle_bulk)
+        self._open_train(memoryview(buffer)[:size], step, address, clock())
+        self._spare.append(buffer)
+
+    def _open_train(self, train: memoryview, step: int, address: Address, now: float) -> None:
+        for payloads, sender, is_hello in self._sessions.open_train(train, step, address, now):
+            if not is_hello:
+                self._core.receive_train(payloads, sender, now)
+                continue
+            for payload in payloads:
+                self._core.receive_hello(payload, sender, now)
 
     def _handle_due(self) -> None:
         now = clock()
@@ -231,8 +290,18 @@ class Driver:
             self._incarnation_grew(incarnation)
             sessions.renew(incarnation)
         now = clock()
-        for payload, destination in outbox.datagrams:
+        datagrams = outbox.datagrams
+        count, i = len(datagrams), 0
+        while i < count:
+            payload, destination = datagrams[i]
+            i += 1
             if type(destination) is Handle:
+                if len(payload) >= TRAIN_PAYLOAD_MIN and i < count:
+                    train = _train_from(datagrams, i - 1)
+                    if len(train) > 1:
+                        self._send_train(train, destination, now)
+                        i += len(train) - 1
+                        continue
                 sealed = sessions.seal(payload, destination, now)
                 if sealed is None:
                     continue
@@ -242,23 +311,36 @@ class Driver:
                 sealed = sessions.seal_hello(payload)
                 endpoint = destination
             if unsent or not send(sealed, endpoint):
-                self._keep_unsent(sealed, endpoint)
-        outbox.datagrams.clear()
+                self._keep_unsent(sealed, len(sealed), endpoint)
+        datagrams.clear()
 
-    def _keep_unsent(self, sealed: bytes, endpoint: Endpoint) -> None:
-        if len(self._unsent) >= SEND_QUEUE_MAX:
-            self._stats.count("datagrams_send_queue_full")
+    def _send_train(self, payloads: list[bytes], receiver: Handle, now: float) -> None:
+        train = self._sessions.seal_train(payloads, receiver, now)
+        if train is None:
+            return
+        step = len(payloads[0]) + OVERHEAD_BYTES
+        sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
+        if sent < len(train):
+            self._keep_unsent(train[sent:], step, receiver.endpoint)
+
+    def _keep_unsent(self, train: bytes, step: int, endpoint: Endpoint) -> None:
+        if self._unsent_bytes + len(train) > SEND_QUEUE_BYTES_MAX:
+            self._stats.count("datagrams_send_queue_full", -(-len(train) // step))
             return
         if not self._unsent:
             self._loop.add_writer(self._udp.fileno(), self.run, self._handle_writable)
-        self._unsent.append((sealed, endpoint))
+        self._unsent.append((train, step, endpoint))
+        self._unsent_bytes += len(train)
 
     def _handle_writable(self) -> None:
-        unsent, send = self._unsent, self._udp.send
+        unsent = self._unsent
         while unsent:
-            if not send(*unsent[0]):
+            train, step, endpoint = unsent.popleft()
+            sent = self._udp.send_train(train, step, endpoint)
+            self._unsent_bytes -= sent
+            if sent < len(train):
+                unsent.appendleft((train[sent:], step, endpoint))
                 return
-            unsent.popleft()
         self._loop.remove_writer(self._udp.fileno())
 
     def _report(self, event: Event) -> None:
@@ -318,3 +400,18 @@ class Driver:
 
 def _nothing() -> None:
     """Be a step that only drains."""
+
+
+def _train_from(datagrams: Sequence[tuple[bytes, Destination]], i: int) -> list[bytes]:
+    """Return as many messages from the i-th on as can travel as one train."""
+    first, destination = datagrams[i]
+    size = len(first)
+    most = min(TRAIN_DATAGRAMS_MAX, TRAIN_BYTES_MAX // (size + OVERHEAD_BYTES))
+    train: list[bytes] = []
+    for payload, other in datagrams[i : i + most]:
+        if other is not destination or not TRAIN_PAYLOAD_MIN <= len(payload) <= size:
+            break
+        train.append(payload)
+        if len(payload) < size:
+            break
+    return train

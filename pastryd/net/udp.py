@@ -3,13 +3,15 @@
 Owns address families: an IPv6 socket speaks IPv4 too, and the core sees such peers as plain IPv4.
 Everything that the kernel may answer is turned into a value or a counter here. It knows no seals.
 
-One method sends and one receives a datagram; segmentation offload (UDP_SEGMENT, UDP_GRO) belongs
-here as further methods that take and return several, so that the driver's loop stays what it is.
+Datagrams of one size to one address may travel together, as a *train*: one system call hands it to
+the kernel (UDP_SEGMENT) or takes it (UDP_GRO). Both are probed when the socket is made; without
+them the same methods send and receive the datagrams one by one.
 """
 
 import errno
 import os
 import socket
+import struct
 import sys
 
 from pastryd.errors import PastryError
@@ -18,7 +20,11 @@ from pastryd.state.handle import Endpoint
 from pastryd.stats import Stats
 
 RECEIVE_BYTES = 65_535
-"""The longest datagram there is: a later path limit needs no change here."""
+"""The longest datagram, and the longest train, that there is."""
+
+TRAIN_BYTES_MAX = 65_000
+TRAIN_DATAGRAMS_MAX = 64
+"""What UDP_SEGMENT takes in one call, headers left room for."""
 
 BUFFER_BYTES = 4 << 20
 WINDOW_BYTES_MAX = 2 << 20
@@ -29,6 +35,11 @@ _MAPPED = "::ffff:"
 # Linux only, and not in the socket module: they need CAP_NET_ADMIN but ignore rmem_max.
 _FORCE = {socket.SO_RCVBUF: 33, socket.SO_SNDBUF: 32}
 _WILDCARDS = ("", "::")
+_SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_STEP = struct.Struct("=H")
+_GRO_STEP = struct.Struct("=i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_GRO_STEP.size)
+_NO_OFFLOAD = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 
 
 class PortTakenError(PastryError):
@@ -46,12 +57,13 @@ def endpoint_of(address: Address) -> Endpoint:
 class UdpSocket:
     """A bound, non-blocking UDP socket."""
 
-    __slots__ = ("_addresses", "_is_ipv6", "_socket", "stats")
+    __slots__ = ("_addresses", "_is_ipv6", "_receives_trains", "_sends_trains", "_socket", "stats")
 
-    def __init__(self, listen: Endpoint, stats: Stats) -> None:
+    def __init__(self, listen: Endpoint, stats: Stats, offload: bool = True) -> None:
         """Bind to a numeric address. `::` hears IPv4 too, and is 0.0.0.0 where IPv6 is missing.
 
-        Raises `PastryError`, one line that says what to do.
+        `offload` False: not even where the kernel can. Raises `PastryError`, one line that says
+        what to do.
         """
         self.stats = stats
         self._addresses: dict[Endpoint, Address | None] = {}
@@ -60,6 +72,8 @@ class UdpSocket:
         self._socket.setblocking(False)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             _enlarge(self._socket, option)
+        self._sends_trains = offload and _accepts(self._socket, _UDP_SEGMENT, 0)
+        self._receives_trains = offload and _accepts(self._socket, _UDP_GRO, 1)
 
     def fileno(self) -> int:
         """Return the descriptor, for the event loop."""
@@ -85,11 +99,21 @@ class UdpSocket:
         """How much of the buffer pulls may count on: the rest is for those who did not ask."""
         return min(WINDOW_BYTES_MAX, self.receive_buffer_bytes * 7 // 8)
 
-    def receive(self) -> tuple[bytes, Address] | None:
-        """Return a datagram and where it came from, None when there is none now."""
+    def receive(self, buffer: bytearray) -> tuple[int, int, Address] | None:
+        """Take what is next into a buffer of `RECEIVE_BYTES`; None when there is nothing now.
+
+        Returns how many bytes, the size of each datagram in them (the last may be shorter), and
+        where they came from.
+        """
+        made = self._socket
         for _ in range(ERRORS_SKIPPED_MAX):
             try:
-                return self._socket.recvfrom(RECEIVE_BYTES)
+                if not self._receives_trains:
+                    size, address = made.recvfrom_into(buffer)
+                    return size, size, address
+                size, ancillary, _, address = made.recvmsg_into((buffer,), _ANCILLARY_BYTES)
+                # No other ancillary data was asked for.
+                return size, _GRO_STEP.unpack(ancillary[0][2])[0] if ancillary else size, address
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError:
@@ -97,7 +121,7 @@ class UdpSocket:
                 self.stats.count("socket_receive_errors")
         return None
 
-    def send(self, datagram: bytes, endpoint: Endpoint) -> bool:
+    def send(self, datagram: bytes | memoryview, endpoint: Endpoint) -> bool:
         """Send a datagram; False when the kernel has no room now. All other errors are counted."""
         try:
             address = self._addresses[endpoint]
@@ -115,6 +139,34 @@ class UdpSocket:
                 return False
             self.stats.count("socket_send_errors")
         return True
+
+    def send_train(self, train: bytes, step: int, endpoint: Endpoint) -> int:
+        """Send datagrams of `step` bytes each, the last may be shorter; return how many bytes left.
+
+        At most `TRAIN_BYTES_MAX` and `TRAIN_DATAGRAMS_MAX`. Less than all of it: no room now.
+        """
+        address = self._addresses.get(endpoint) or self._address_of(endpoint)
+        if self._sends_trains and address is not None:
+            option = (_SOL_UDP, _UDP_SEGMENT, _STEP.pack(step))
+            try:
+                self._socket.sendmsg((train,), (option,), 0, address)
+                return len(train)
+            except (BlockingIOError, InterruptedError):
+                return 0
+            except OSError as error:
+                if error.errno == errno.ENOBUFS:
+                    return 0
+                if error.errno not in _NO_OFFLOAD:
+                    self.stats.count("socket_send_errors")
+                    return len(train)
+                # Some devices and tunnels cannot, whatever the socket said when it was made.
+                self.stats.count("segmentation_offload_refused")
+                self._sends_trains = False
+        view = memoryview(train)
+        for start in range(0, len(train), step):
+            if not self.send(view[start : start + step], endpoint):
+                return start
+        return len(train)
 
     def close(self) -> None:
         """Close it; closing twice is fine."""
@@ -192,6 +244,17 @@ def _listen_error(shown: str, error: OSError) -> PastryError:
     elif error.errno == errno.EACCES:
         reason = "not allowed (ports below 1024 need privileges)"
     return PastryError(f"cannot listen on UDP {shown}: {reason}; choose another with --listen")
+
+
+def _accepts(made: socket.socket, option: int, value: int) -> bool:
+    """Set an option of Linux' UDP; tell whether this kernel has it."""
+    if sys.platform != "linux":
+        return False
+    try:
+        made.setsockopt(_SOL_UDP, option, value)
+    except OSError:
+        return False
+    return True
 
 
 def _enlarge(made: socket.socket, option: int) -> None:

@@ -173,6 +173,15 @@ class ClientSession:
 
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
+        self._take(data, self._context.heard(sender, len(data), now), now)
+
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        """Take in messages that an authenticated peer sent in one go: segments, above all."""
+        peer = self._context.heard(sender, sum(map(len, train)), now)
+        for data in self._transfer.take_segments(train, peer, now):
+            self._take(data, peer, now)
+
+    def _take(self, data: bytes, peer: Peer, now: float) -> None:
         try:
             message = decode(data)
         except UnknownMessageError:
@@ -185,7 +194,7 @@ class ClientSession:
         if handler is None:
             self.stats.count("messages_unexpected")
             return
-        handler(message, self._context.heard(sender, len(data), now), now)
+        handler(message, peer, now)
 
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         """Ignore it: nobody joins through a client."""

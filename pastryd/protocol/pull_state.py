@@ -15,6 +15,7 @@ from pastryd.ids import Name, NodeId
 from pastryd.protocol.path_window import PathWindow, window_of
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
+from pastryd.wire.codec import SEGMENT_HEADER, SEGMENT_HEADER_BYTES, SEGMENT_TAG
 
 BURST_MAX = 48
 """Segments that one request may ask for."""
@@ -269,6 +270,36 @@ class Pulling:
                 state[index] = WANTED
                 self.wanted += 1
             missing ^= low
+
+    def place(self, request: Request, train: Sequence[bytes]) -> tuple[int, bool]:
+        """Take in the answers to a request that `train` begins with, as long as all is as expected.
+
+        Returns how many, and whether the last segment that was asked for is among them.
+        """
+        step, size, last, first = self.segment_bytes, self.size, self.last, request.first
+        state, view, code = self.state, self.view, RECEIVED + request.holder.number
+        nonce, missing, unpack = request.nonce, request.missing, SEGMENT_HEADER.unpack_from
+        full = step + SEGMENT_HEADER_BYTES
+        count = 0
+        for data in train:
+            if len(data) < SEGMENT_HEADER_BYTES:
+                break
+            tag, of, index, whole = unpack(data)
+            position = index - first
+            if of != nonce or whole != size or tag != SEGMENT_TAG or position < 0:
+                break
+            expected = full if index < last else self.last_bytes + SEGMENT_HEADER_BYTES
+            if not missing >> position & 1 or len(data) != expected or state[index] != ASKED:
+                break
+            offset = index * step
+            view[offset : offset + step] = data[SEGMENT_HEADER_BYTES:]
+            state[index] = code
+            missing ^= 1 << position
+            count += 1
+        request.missing = missing
+        request.left -= count
+        self.left -= count
+        return count, count > 0 and not missing >> request.top & 1
 
     def add_holder(self, peer: Peer) -> bool:
         """Remember who may have it; False when that is no news."""

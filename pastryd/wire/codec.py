@@ -26,8 +26,9 @@ _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 SEGMENT_TAG = 0xC1
 """A byte that msgpack never uses: no message can be mistaken for a segment."""
-_SEGMENT = struct.Struct(">BQII")
-SEGMENT_HEADER_BYTES = _SEGMENT.size
+SEGMENT_HEADER = struct.Struct(">BQII")
+"""Tag, nonce, index, size."""
+SEGMENT_HEADER_BYTES = SEGMENT_HEADER.size
 
 
 class UnknownMessageError(RemoteProtocolError):
@@ -224,7 +225,7 @@ def encode(message: m.Message) -> bytes:
 
 def encode_segment(nonce: int, index: int, size: int, data: bytes | memoryview) -> bytes:
     """Return the bytes of a `Segment`; the one copy of its data is made here."""
-    return b"".join((_SEGMENT.pack(SEGMENT_TAG, nonce, index, size), data))
+    return b"".join((SEGMENT_HEADER.pack(SEGMENT_TAG, nonce, index, size), data))
 
 
 def decode(data: bytes) -> m.Message:
@@ -236,7 +237,7 @@ def decode(data: bytes) -> m.Message:
     if data and data[0] == SEGMENT_TAG:
         if len(data) < SEGMENT_HEADER_BYTES:
             raise RemoteProtocolError("short segment")
-        _, nonce, index, size = _SEGMENT.unpack_from(data)
+        _, nonce, index, size = SEGMENT_HEADER.unpack_from(data)
         return m.Segment(nonce, index, size, memoryview(data)[SEGMENT_HEADER_BYTES:])
     try:
         values = _unpackb(data, raw=False, strict_map_key=False)

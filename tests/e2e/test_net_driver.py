@@ -1,7 +1,7 @@
 """`net/driver.py` on a real loop and socket, driving a scripted core."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from pastryd.ids import Name
 from pastryd.net import driver as driver_module
 from pastryd.net.driver import Driver, clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
-from pastryd.net.seal import SessionTable
+from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
 from pastryd.protocol.outbox import (
     Completion,
@@ -48,6 +48,10 @@ class Core:
             raise ZeroDivisionError("a bug")
         self.calls.append(("datagram", data, sender))
         self.received.set()
+
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        for data in train:
+            self.receive_datagram(data, sender, now)
 
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         self.calls.append(("hello", data, sender))
@@ -237,7 +241,7 @@ async def test_datagrams_that_the_kernel_has_no_room_for_wait_in_a_bounded_queue
         return not full and really(udp, datagram, endpoint)
 
     monkeypatch.setattr(UdpSocket, "send", send)
-    monkeypatch.setattr(driver_module, "SEND_QUEUE_MAX", 3)
+    monkeypatch.setattr(driver_module, "SEND_QUEUE_BYTES_MAX", 3 * (1 + OVERHEAD_BYTES))
     a.does(
         lambda core: core.outbox.datagrams.extend([(b"%d" % i, b.core.identity) for i in range(5)])
     )
@@ -247,6 +251,39 @@ async def test_datagrams_that_the_kernel_has_no_room_for_wait_in_a_bounded_queue
         b.core.received.clear()
         await b.core.received.wait()
     assert [call[1] for call in b.core.calls] == [b"0", b"1", b"2"]
+
+
+async def test_trains_that_the_kernel_has_no_room_for_wait_and_arrive_whole(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = sides
+    room = 0
+    really = UdpSocket.send_train
+
+    def send_train(udp: UdpSocket, train: bytes, step: int, endpoint: Endpoint) -> int:
+        part = train[: room * step]
+        return really(udp, part, step, endpoint) if part else 0
+
+    monkeypatch.setattr(UdpSocket, "send_train", send_train)
+    sizes = [900] * 30 + [10, 1100, 1100, 70]
+    messages = [bytes([i]) * size for i, size in enumerate(sizes)]
+    a.does(lambda core: core.outbox.datagrams.extend([(m, b.core.identity) for m in messages]))
+    room = 7
+    while len(b.core.calls) < len(messages):
+        b.core.received.clear()
+        await b.core.received.wait()
+    assert sorted(call[1] for call in b.core.calls) == sorted(messages)
+    assert not a.stats.counters and not b.stats.counters
+
+
+async def test_control_overtakes_bulk_that_came_before_it(sides: Sides) -> None:
+    a, b = sides
+    bulk = [(bytes(1100), b.core.identity)] * 400
+    a.does(lambda core: core.outbox.datagrams.extend([*bulk, (b"control", b.core.identity)]))
+    while len(b.core.calls) < 401:
+        b.core.received.clear()
+        await b.core.received.wait()
+    assert [call[1] for call in b.core.calls].index(b"control") < 150
 
 
 async def test_events_are_logged(sides: Sides) -> None:

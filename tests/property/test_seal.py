@@ -80,3 +80,42 @@ def test_any_public_key_can_be_tried_as_a_receiver(public_key: bytes) -> None:
     table = _table(0)
     sealed = table.seal(b"x", Handle(public_key, "192.0.2.9", 4160, 7), 0.0)
     assert sealed is None or len(sealed) == 1 + OVERHEAD_BYTES
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 79), st.sampled_from(["", "", "", "flip", "short", "hello"])),
+        min_size=1,
+        max_size=50,
+    ),
+    st.integers(0, 3),
+)
+def test_a_train_opens_exactly_to_what_its_datagrams_open_to_one_by_one(
+    train: list[tuple[int, str]], seen_before: int
+) -> None:
+    """In order or not, with gaps, repeats, forgeries and Hellos in between, and across blocks."""
+    sender, together, alone = _table(0), _table(1), _table(1)
+    sealed = [sender.seal(b"%5d" % i, _handle(1), 0.0) or b"" for i in range(80)]
+    hello = sender.seal_hello(b"hello")
+    for receiver in (together, alone):
+        for datagram in sealed[:seen_before]:
+            receiver.open(datagram, _FROM, 0.0)
+    datagrams = []
+    for number, fault in train:
+        datagram = bytearray(hello if fault == "hello" else sealed[number])
+        if fault == "flip":
+            datagram[number % len(datagram)] ^= 1
+        datagrams.append(bytes(datagram[:-1] + b"x" if fault == "short" else datagram))
+    opened = [alone.open(datagram, _FROM, 0.0) for datagram in datagrams]
+    groups = together.open_train(memoryview(b"".join(datagrams)), len(datagrams[0]), _FROM, 0.0)
+    flat = [(payload, who, is_hello) for payloads, who, is_hello in groups for payload in payloads]
+    assert flat == [one for one in opened if one is not None]
+    fresh = [together.open(datagram, _FROM, 0.0) is not None for datagram in sealed]
+    assert fresh == [alone.open(datagram, _FROM, 0.0) is not None for datagram in sealed]
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=60))
+def test_a_sealed_train_is_its_datagrams_one_behind_the_other(payloads: list[bytes]) -> None:
+    train = _table(0).seal_train(payloads, _handle(1), 0.0)
+    one_by_one = _table(0)
+    assert train == b"".join(one_by_one.seal(p, _handle(1), 0.0) or b"" for p in payloads)

@@ -34,6 +34,7 @@ FAULTS = st.builds(
     duplication=st.sampled_from([0.0, 0.1]),
     bytes_per_s=st.sampled_from([0.0, 2e6, 2e7]),
     queue_bytes=st.sampled_from([20_000.0, 1e9]),
+    trains=st.booleans(),
 )
 HOLDERS = st.sampled_from([[1], [2], [1, 2], [2, 1]])
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,6 +1,6 @@
 """A few `Transfer`s joined by a link that loses, repeats, delays and reorders, in virtual time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from heapq import heappop, heappush
@@ -34,9 +34,11 @@ class Faults:
     bytes_per_s: float = 0.0
     """0: without limit. Per sender."""
     queue_bytes: float = 1e9
+    trains: bool = False
+    """What arrives at one moment from one sender is taken in together, as with UDP_GRO."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Station:
     """One node: its machine, what it holds, and what is wrong with it."""
 
@@ -178,14 +180,29 @@ class Link:
         self.now = max(self.now, at)
         if self._flying and self._flying[0][0] <= self.now:
             _, _, source, target, data = heappop(self._flying)
+            train = [data]
+            while self.faults.trains and self._flying and len(train) < 48:
+                at, _, *ends, data = self._flying[0]
+                if at > self.now or ends != [source, target]:
+                    break
+                heappop(self._flying)
+                train.append(data)
             if target.alive:
-                self._receive(target, source, data)
+                self._receive_train(target, source, train)
         else:
             for station in self.stations:
                 if station.alive:
                     station.context.deadlines.run_due(self.now)
         self.flush()
         return True
+
+    def _receive_train(self, station: Station, source: Station, train: list[bytes]) -> None:
+        rest: Sequence[bytes] = train
+        if len(train) > 1:
+            peer = station.context.heard(source.context.identity, 0, self.now)
+            rest = station.transfer.take_segments(train, peer, self.now)
+        for data in rest:
+            self._receive(station, source, data)
 
     def _receive(self, station: Station, source: Station, data: bytes) -> None:
         context, transfer = station.context, station.transfer

@@ -5,14 +5,24 @@ import socket
 import pytest
 
 from pastryd.errors import PastryError
-from pastryd.net.udp import PortTakenError, UdpSocket, endpoint_of
+from pastryd.net.udp import RECEIVE_BYTES, PortTakenError, UdpSocket, endpoint_of
+from pastryd.state.handle import Endpoint
 from pastryd.stats import Stats
 
 
-def _ready(receiver: UdpSocket) -> tuple[bytes, tuple[str, int]]:
-    while (received := receiver.receive()) is None:
+def _receive(receiver: UdpSocket) -> tuple[list[bytes], Endpoint]:
+    """Wait for what comes next, and cut it into datagrams."""
+    buffer = bytearray(RECEIVE_BYTES)
+    while (received := receiver.receive(buffer)) is None:
         pass
-    return received[0], endpoint_of(received[1])
+    size, step, address = received
+    datagrams = [bytes(buffer[i : min(i + step, size)]) for i in range(0, size, step)]
+    return datagrams, endpoint_of(address)
+
+
+def _ready(receiver: UdpSocket) -> tuple[bytes, Endpoint]:
+    (datagram,), endpoint = _receive(receiver)
+    return datagram, endpoint
 
 
 def test_ipv4_and_ipv6_arrive_at_one_socket_and_ipv4_looks_like_ipv4() -> None:
@@ -29,7 +39,7 @@ def test_ipv4_and_ipv6_arrive_at_one_socket_and_ipv4_looks_like_ipv4() -> None:
 
 
 def test_nothing_to_receive_is_none() -> None:
-    assert UdpSocket(("127.0.0.1", 0), Stats()).receive() is None
+    assert UdpSocket(("127.0.0.1", 0), Stats()).receive(bytearray(RECEIVE_BYTES)) is None
 
 
 def test_a_taken_port_is_one_line_that_says_what_to_do() -> None:
@@ -65,3 +75,45 @@ def test_the_buffers_are_what_the_kernel_gave() -> None:
     made = UdpSocket(("127.0.0.1", 0), Stats())
     assert made.receive_buffer_bytes >= 1 << 16
     assert 0 < made.window_bytes < made.receive_buffer_bytes
+
+
+@pytest.mark.parametrize("receives", [True, False])
+@pytest.mark.parametrize("sends", [True, False])
+def test_a_train_arrives_as_its_datagrams_with_offload_on_either_side_or_not(
+    sends: bool, receives: bool
+) -> None:
+    sender = UdpSocket(("127.0.0.1", 0), Stats(), offload=sends)
+    receiver = UdpSocket(("::", 0), Stats(), offload=receives)
+    to = ("127.0.0.1", receiver.endpoint[1])
+    sizes = [700] * 52 + [13]
+    datagrams = [bytes([i]) * size for i, size in enumerate(sizes)]
+    train = b"".join(datagrams)
+    assert sender.send_train(train, 700, to) == len(train)
+    arrived: list[bytes] = []
+    while len(arrived) < len(datagrams):
+        more, endpoint = _receive(receiver)
+        assert endpoint == sender.endpoint
+        arrived += more
+    assert arrived == datagrams
+    assert sender.send_train(b"lone", 4, to) == 4
+    assert _ready(receiver) == (b"lone", sender.endpoint)
+    assert not sender.stats.counters
+
+
+def test_a_device_that_refuses_offload_gets_the_datagrams_one_by_one() -> None:
+    stats = Stats()
+    sender, receiver = (
+        UdpSocket(("127.0.0.1", 0), stats),
+        UdpSocket(("127.0.0.1", 0), Stats(), offload=False),
+    )
+    # More datagrams than the kernel takes at once: it answers EINVAL, as for what it cannot do.
+    train = bytes(1000)
+    assert sender.send_train(train, 1, receiver.endpoint) == 1000
+    assert _ready(receiver) == (b"\0", sender.endpoint)
+    assert stats.counters in ({"segmentation_offload_refused": 1}, {})
+
+
+def test_a_train_for_nowhere_is_counted_and_gone() -> None:
+    four = UdpSocket(("127.0.0.1", 0), Stats())
+    assert four.send_train(bytes(20), 10, ("::1", 1)) == 20
+    assert four.stats.counters == {"datagrams_unroutable": 2}
