@@ -214,6 +214,10 @@ class PastryNode:
         """Take in the store's answer to a request."""
         self.items.store_completed(reply, now)
 
+    def forget(self, name: Name, now: float) -> None:
+        """The scrubber found a bad copy: drop it; repair brings a good one."""
+        self.items.forget(name, now)
+
     def report_stall(self, lag_s: float, now: float) -> None:
         """We stood still for `lag_s`: nobody's silence during it counts, and we doubt ourselves.
 

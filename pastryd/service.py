@@ -23,12 +23,14 @@ from pastryd.ids import Name
 from pastryd.net.driver import Driver, clock
 from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
 from pastryd.net.keys import read_network_key
+from pastryd.net.record_file import RecordFile
 from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all, show_endpoint
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
 from pastryd.protocol.outbox import StoreReply
+from pastryd.recording import Origin, RecordedNode
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
@@ -85,7 +87,7 @@ class ServiceSettings(Protocol):
 class Service:
     """A node on a real socket and a real disk."""
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, record: Path | None = None) -> None:
         """Check the settings; nothing is opened yet. Raises `ConfigError`."""
         self._settings = settings
         self._config = settings.config()
@@ -101,6 +103,8 @@ class Service:
         self._executor: StoreExecutor | None = None
         self._driver: Driver | None = None
         self._scrubber: Scrubber
+        self._record = record
+        self._recording: RecordFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.node: PastryNode
         """The core; commands go through `driver`."""
@@ -169,6 +173,9 @@ class Service:
         self._tasks.clear()
         if self._driver is not None:
             self._driver.stop()
+        if self._recording is not None:
+            await asyncio.to_thread(self._recording.close)
+            self._recording = None
         if self._store is None:
             return
         if self._executor is not None:
@@ -211,16 +218,12 @@ class Service:
             self._config,
             receive_window_bytes=max(self._config.receive_window_bytes, udp.window_bytes),
         )
-        rng = Random(int.from_bytes(os.urandom(32), "big"))
-        self.node = node = PastryNode(handle, config, rng, store.names(), store.used_bytes)
-        udp.stats = node.stats
         now = clock()
+        node, stats = self._make_node(handle, config, now)
+        self.node = node
+        udp.stats = stats
         sessions = SessionTable(
-            identity.private_key,
-            identity.incarnation,
-            self._network_key,
-            endpoint_of,
-            node.stats,
+            identity.private_key, identity.incarnation, self._network_key, endpoint_of, stats
         )
 
         def completed(reply: StoreReply) -> None:
@@ -237,10 +240,30 @@ class Service:
             executor.submit,
             identity.claim,
             config.stall_s,
-            node.stats,
+            stats,
             self._log,
         )
         self._scrubber = Scrubber(store, verify, SCRUB_BYTES_PER_S, now)
+
+    def _make_node(self, identity: Handle, config: Config, now: float) -> tuple[PastryNode, Stats]:
+        """Return the core, and where its driver shall count."""
+        store, path = self._opened_store, self._record
+        seed, held = os.urandom(32), store.used_bytes
+        if path is None:
+            rng = Random(int.from_bytes(seed, "big"))
+            node = PastryNode(identity, config, rng, store.names(), held)
+            return node, node.stats
+
+        def stopped(reason: str) -> None:
+            self._log.warning(
+                "recording_stopped", file=str(path), reason=reason, advice="the node goes on"
+            )
+
+        self._recording = RecordFile(path, stopped)
+        self._log.warning("recording", file=str(path), advice="contents of items are in it, too")
+        origin = Origin(identity, config, seed, held, time.time(), now)
+        counted = Stats()
+        return RecordedNode(origin, store.names(), self._recording.write, counted), counted
 
     async def _own_endpoint(self) -> Endpoint:
         """Return what to tell others; an empty host: where they see us."""
@@ -325,7 +348,7 @@ class Service:
             await asyncio.sleep(RELEASE_INTERVAL_S)
 
     def _forget(self, name: Name) -> None:
-        self.node.items.forget(name, clock())
+        self.node.forget(name, clock())
 
     async def _remember(self) -> None:
         """Keep addresses of live peers for the next start, and follow names that move."""

@@ -44,6 +44,11 @@ START_OPTIONS: dict[str, tuple[str, str]] = {
     "preset": ("lan|wan", "Timeouts for machines in one room or anywhere; default lan."),
     "log-format": ("console|json", "Default console."),
     "log-level": ("LEVEL", "debug, info, warning or error; default info."),
+    "record": (
+        "FILE",
+        "Write all that the node is told to a new file, for `pastryd sim replay`; contents of "
+        "items are in it.",
+    ),
 }
 
 
@@ -206,7 +211,7 @@ async def _run(settings: Settings, stop_with_stdin: bool) -> None:
     signals = _Signals()
     if stop_with_stdin:
         signals.stop_with_stdin()
-    service = Service(settings)
+    service = Service(settings, settings.record)
     try:
         await _first_of(service.start(), signals.leave.wait())
         if not signals.leave.is_set():

@@ -60,6 +60,8 @@ class Settings:
     preset: str = "lan"
     log_format: str = "console"
     log_level: str = "info"
+    record: Path | None = None
+    """Where to write what the node is told, for a replay."""
     protocol: tuple[tuple[str, int | float], ...] = ()
     """Overrides of single protocol parameters, from the file only."""
 
@@ -140,6 +142,7 @@ PARSERS: Mapping[str, Callable[[Value], object]] = {
     "preset": _choice("lan", "wan"),
     "log-format": _choice("console", "json"),
     "log-level": _choice("debug", "info", "warning", "error"),
+    "record": _path,
 }
 """Every setting by its one name, with what makes its value from text or TOML."""
 

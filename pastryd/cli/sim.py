@@ -11,6 +11,7 @@ import click
 
 from pastryd.sim.paper import TABLES
 from pastryd.sim.plot import plot
+from pastryd.sim.replay import replay_file
 from pastryd.sim.soak import soak_many, soak_one
 
 
@@ -50,6 +51,25 @@ def soak(
     else:
         failed = soak_one(seed, trace_file, until, click.echo)
     if failed:
+        sys.stdout.flush()
+        raise click.exceptions.Exit(1)
+
+
+@sim.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--trace",
+    "trace_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a readable log of all that came in and went out here.",
+)
+@click.option("--until", metavar="T", type=float, help="Stop so many seconds after the beginning.")
+def replay(file: Path, trace_file: Path | None, until: float | None) -> None:
+    """Run one node again from what `pastryd start --record FILE` wrote.
+
+    Prints its events, and whether it did what it did then. Status 1 when it did not.
+    """
+    if replay_file(file, trace_file, until, click.echo):
         sys.stdout.flush()
         raise click.exceptions.Exit(1)
 

@@ -158,7 +158,7 @@ class Scenario:
         if not node.running or node.stalled_since is not None:
             return
         for name in [n for n, value in node.disk.items.items() if not verify(n, value)]:
-            self.step(node, partial(node.core.items.forget, name))
+            self.step(node, partial(node.core.forget, name))
 
     def _lost(self, node: SimNode, name: Name | None = None) -> None:
         for told in self.on_copies_lost:

@@ -15,16 +15,15 @@ from random import Random
 from typing import TextIO
 
 from pastryd.config import Config
-from pastryd.errors import RemoteProtocolError
 from pastryd.protocol.blobs_find import Object
 from pastryd.sim import checkers, faults
 from pastryd.sim.checkers import CheckError, Copies, Load
 from pastryd.sim.latency import Constant, LatencyModel, Plane, Sphere, TransitStub
+from pastryd.sim.logbook import tell
 from pastryd.sim.scenario import Scenario
 from pastryd.sim.workload import Workload
 from pastryd.sim.world import SimNode
 from pastryd.state.handle import Endpoint
-from pastryd.wire.codec import decode
 
 Echo = Callable[[str], object]
 
@@ -44,8 +43,6 @@ KINDS = (
     "bit_rot",
     "outage",
 )
-OPAQUE = ("Hello", "Segment")
-"""Messages whose contents tell a reader nothing."""
 WAN_SCALE = 8.0
 """How much slower everything is with the `wan` preset."""
 REPAIR_WINDOW_S = 12.0
@@ -158,16 +155,9 @@ class Soak:
             log.write(f"{world.now:12.6f} {text}\n")
 
         def sent(source: int, destination: Endpoint, data: bytes) -> None:
-            try:
-                message = decode(data)
-            except RemoteProtocolError:
-                note(f"  {source} -> {destination[0]} {len(data)} bytes that are no message")
-                return
             receiver = world.by_endpoint.get(destination)
             to = "nobody" if receiver is None else str(world.place_of(destination))
-            kind = type(message).__name__
-            text = f"{kind}(...)" if len(data) > 200 or kind in OPAQUE else str(message)
-            note(f"  {source} -> {to} {text}")
+            note(f"  {source} -> {to} {tell(data)}")
 
         note(f"seed {self.seed} {self.options}")
         self.scenario.note = note
