@@ -42,9 +42,6 @@ BULK_BYTES = 2048
 BULK_WAITING_MAX = 32
 """Pieces of bulk out of the kernel's buffer and not opened yet, 64 KiB each."""
 
-TRAIN_PAYLOAD_MIN = 512
-"""Smaller messages are no segments: they travel alone, so that they need not wait with those."""
-
 DRAIN_ROUNDS_MAX = 64
 """Store replies lead to further requests; after so many rounds others get their turn."""
 
@@ -296,7 +293,7 @@ class Driver:
             payload, destination = datagrams[i]
             i += 1
             if type(destination) is Handle:
-                if len(payload) >= TRAIN_PAYLOAD_MIN and i < count:
+                if i < count and datagrams[i][1] is destination:
                     train = _train_from(datagrams, i - 1)
                     if len(train) > 1:
                         self._send_train(train, destination, now)
@@ -409,7 +406,7 @@ def _train_from(datagrams: Sequence[tuple[bytes, Destination]], i: int) -> list[
     most = min(TRAIN_DATAGRAMS_MAX, TRAIN_BYTES_MAX // (size + OVERHEAD_BYTES))
     train: list[bytes] = []
     for payload, other in datagrams[i : i + most]:
-        if other is not destination or not TRAIN_PAYLOAD_MIN <= len(payload) <= size:
+        if other is not destination or len(payload) > size:
             break
         train.append(payload)
         if len(payload) < size:

@@ -9,7 +9,7 @@ Rules of this file:
 - a node that is not active delivers nothing: what is for it waits (bounded) until it is.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 from pastryd.ids import NodeId, Position
@@ -29,6 +29,7 @@ FIRST_WAIT_MAX = 1.5
 """Times `rto_initial_s`: the longest wait for an acknowledgement before the first detour."""
 IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
+"""Messages seen, at least the last half as many of which are known again."""
 ROUTE_BYTES = 128
 """The most that a `Route` takes besides its payload and its trail."""
 HOP_BYTES = HANDLE_BYTES_MAX + 6
@@ -62,6 +63,7 @@ class Router:
         "_last_ack",
         "_on_silent",
         "_seen",
+        "_seen_before",
         "_sequence",
     )
 
@@ -78,7 +80,8 @@ class Router:
         self._applications: dict[str, Application] = {}
         self._in_flight: dict[int, _InFlight] = {}
         self._buffered: deque[Route] = deque()
-        self._seen: OrderedDict[tuple[NodeId, int], None] = OrderedDict()
+        self._seen: set[tuple[NodeId, int]] = set()
+        self._seen_before: set[tuple[NodeId, int]] = set()
         self._last_ack: tuple[int, tuple[bytes, Destination] | None, list[int]] = (0, None, [])
         """Where in the outbox the newest `HopAck` is, what it is, and which messages it names."""
         self._sequence = context.rng.getrandbits(31)
@@ -129,12 +132,12 @@ class Router:
         """Take over a message: acknowledge, then forward or deliver."""
         self._acknowledge(message.seq, peer, now)
         seen = (peer.id, message.seq)
-        if seen in self._seen:
+        if seen in self._seen or seen in self._seen_before:
             self._context.stats.count("route_duplicates")
             return
-        self._seen[seen] = None
-        if len(self._seen) > REMEMBERED_MAX:
-            self._seen.popitem(last=False)
+        if len(self._seen) >= REMEMBERED_MAX // 2:
+            self._seen_before, self._seen = self._seen, set()
+        self._seen.add(seen)
         if message.hops >= self._context.config.hops_max:
             self._context.stats.count("route_dropped_hops")
             return
