@@ -225,6 +225,11 @@ class RecordedNode(PastryNode):
         super().receive_datagram(data, sender, now)
         self._end()
 
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        """As `PastryNode.receive_train`, but one by one, which is how a replay gives them."""
+        for data in train:
+            self.receive_datagram(data, sender, now)
+
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         """As `PastryNode.receive_hello`."""
         self._begin(Tag.HELLO, now, self._number_of(sender), data)
