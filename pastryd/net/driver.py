@@ -42,6 +42,9 @@ BULK_BYTES = 2048
 BULK_WAITING_MAX = 32
 """Pieces of bulk out of the kernel's buffer and not opened yet, 64 KiB each."""
 
+CONTROL_PAYLOAD_MAX = 512
+"""What is larger is probably a segment: nothing smaller rides in its train, where it would wait."""
+
 DRAIN_ROUNDS_MAX = 64
 """Store replies lead to further requests; after so many rounds others get their turn."""
 
@@ -404,9 +407,10 @@ def _train_from(datagrams: Sequence[tuple[bytes, Destination]], i: int) -> list[
     first, destination = datagrams[i]
     size = len(first)
     most = min(TRAIN_DATAGRAMS_MAX, TRAIN_BYTES_MAX // (size + OVERHEAD_BYTES))
+    least = CONTROL_PAYLOAD_MAX if size > CONTROL_PAYLOAD_MAX else 0
     train: list[bytes] = []
     for payload, other in datagrams[i : i + most]:
-        if other is not destination or len(payload) > size:
+        if other is not destination or not least <= len(payload) <= size:
             break
         train.append(payload)
         if len(payload) < size:
