@@ -9,10 +9,16 @@ from pathlib import Path
 
 import click
 
+from pastryd.sim.churn import Churn
+from pastryd.sim.conditions import Conditions
 from pastryd.sim.paper import TABLES
 from pastryd.sim.plot import plot
 from pastryd.sim.replay import replay_file
+from pastryd.sim.sessions import DISTRIBUTIONS, TRACES
 from pastryd.sim.soak import soak_many, soak_one
+
+POSITIVE = click.FloatRange(0, min_open=True)
+NOT_NEGATIVE = click.FloatRange(0)
 
 
 @click.group()
@@ -81,7 +87,8 @@ def replay(file: Path, trace_file: Path | None, until: float | None) -> None:
     "--latency",
     envvar="PASTRYD_LATENCY",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Round-trip times in ms, N rows of N numbers; for stretch.  [env: PASTRYD_LATENCY]",
+    help="Round-trip times in ms, N rows of N numbers; for those that need a network.  "
+    "[env: PASTRYD_LATENCY]",
 )
 @click.option(
     "--output",
@@ -103,3 +110,71 @@ def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
         click.echo("no plots: matplotlib is not installed (pip install 'pastryd[plots]')")
     for path in (*written, *plots):
         click.echo(f"wrote {path}")
+
+
+@sim.command()
+@click.option(
+    "--sessions",
+    required=True,
+    metavar="NAME|FILE",
+    help=f"Who is up when: {', '.join((*TRACES, *DISTRIBUTIONS))}, or a file of lines "
+    "'node start_s end_s'.",
+)
+@click.option(
+    "--nodes", default=200, show_default=True, type=click.IntRange(1), help="On the mean."
+)
+@click.option(
+    "--median", default=60.0, show_default=True, type=POSITIVE, help="Of the sessions, minutes."
+)
+@click.option(
+    "--settle", default=60.0, show_default=True, type=NOT_NEGATIVE, help="Minutes not counted yet."
+)
+@click.option(
+    "--minutes", type=POSITIVE, help="How long to count.  [default: 60; a file: to its end]"
+)
+@click.option(
+    "--loss", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Of datagrams."
+)
+@click.option(
+    "--lookups", default=0.01, show_default=True, type=POSITIVE, help="Per second and node."
+)
+@click.option("--seed", default=1, show_default=True, help="What chance follows from.")
+@click.option(
+    "--latency",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Round-trip times in ms, N rows of N numbers.  [default: a transit-stub network]",
+)
+@click.option("--follow", default=0, metavar="N", help="Write down what becomes of lookup N.")
+def churn(
+    sessions: str,
+    nodes: int,
+    median: float,
+    settle: float,
+    minutes: float | None,
+    loss: float,
+    lookups: float,
+    seed: int,
+    latency: Path | None,
+    follow: int,
+) -> None:
+    """Nodes come and go: how many lookups are lost, and what upkeep costs.
+
+    Prints what was counted, and the numbers of the lookups that were lost or delivered wrongly.
+    """
+    conditions = Conditions(
+        sessions,
+        nodes,
+        60 * median,
+        60 * settle,
+        3_600.0 if minutes is None else 60 * minutes,
+        loss,
+        lookups,
+        seed,
+        latency,
+    )
+    if minutes is None and conditions.is_replay:
+        conditions = conditions.to_the_end()
+    run = Churn(conditions)
+    run.follow(follow, click.echo)
+    for line in run.run().lines():
+        click.echo(line)

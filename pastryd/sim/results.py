@@ -32,6 +32,28 @@ class Curve:
     points: list[tuple[float, float]]
 
 
+Cell = str | int | float
+
+
+@dataclass(slots=True)
+class Grid:
+    """Many conditions, a row each, with the same things measured in all."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Cell, ...]] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return the grid in Markdown."""
+        cells = [self.columns, *(tuple(map(_cell, row)) for row in self.rows)]
+        lines = ["| " + " | ".join(row) + " |" for row in cells]
+        lines.insert(1, "|" + " --- |" * len(self.columns))
+        return lines
+
+    def document(self) -> list[dict[str, Cell]]:
+        """Return the rows, each by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
 @dataclass(slots=True)
 class Table:
     """The outcome of one experiment."""
@@ -44,6 +66,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
     axes: tuple[str, str] = ("", "")
     curves: list[Curve] = field(default_factory=list)
+    grid: Grid | None = None
 
     def figure(self, label: str) -> Figure:
         """Return the figure with this label."""
@@ -59,6 +82,8 @@ class Table:
                 f"{figure.label:{width}}  {_number(figure.ours):>10}  {published:>10}"
                 f"  {difference:>10}"
             )
+        if self.grid is not None:
+            lines += self.grid.lines()
         return "\n".join([*lines, *self.notes])
 
     def write(self, directory: Path, date: str) -> list[Path]:
@@ -87,6 +112,7 @@ class Table:
                 }
                 for figure in self.figures
             ],
+            **({} if self.grid is None else {"rows": self.grid.document()}),
             "notes": self.notes,
         }
 
@@ -106,6 +132,8 @@ class Table:
             lines.append(
                 f"| {figure.label} | {_number(figure.ours)} | {published} | {difference} |"
             )
+        if self.grid is not None:
+            lines += ["", *self.grid.lines()]
         for note in self.notes:
             lines += ["", note]
         return "\n".join(lines) + "\n"
@@ -113,6 +141,10 @@ class Table:
 
 def _number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _cell(value: Cell) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
 
 
 def _cells(figure: Figure) -> tuple[str, str]:

@@ -136,6 +136,7 @@ class World:
         """Told of each event of a node."""
         self.datagrams = 0
         self.bytes_sent = 0
+        self._added = 0
         self._places: dict[Endpoint, int] = {}
         self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
@@ -159,7 +160,8 @@ class World:
         clock_rate: float = 1.0,
     ) -> SimNode:
         """Start a node that joins through the seeds (none: a new ring)."""
-        number = len(self.nodes)
+        number = self._added
+        self._added += 1
         if endpoint is None:
             host = number + 1
             endpoint = (f"10.{host >> 16 & 255}.{host >> 8 & 255}.{host & 255}", 4160)
@@ -198,6 +200,11 @@ class World:
         node.running = False
         if self.by_endpoint.get(node.endpoint) is node:
             del self.by_endpoint[node.endpoint]
+
+    def forget(self, node: SimNode) -> None:
+        """Let go of a node that has died: under long churn there are more of them than living."""
+        assert not node.running
+        self.nodes.remove(node)
 
     def restart(self, node: SimNode, seeds: Sequence[SimNode]) -> SimNode:
         """Start it again with its old identity and disk."""

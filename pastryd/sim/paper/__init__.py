@@ -7,6 +7,7 @@ does the work. Published: Rowstron & Druschel 2001, sec. 4; Castro, Costa, Rowst
 from collections.abc import Callable
 from pathlib import Path
 
+from pastryd.sim.paper.churn import churn, traces
 from pastryd.sim.paper.failures import failures
 from pastryd.sim.paper.hops import histogram, hops
 from pastryd.sim.paper.stretch import stretch
@@ -17,5 +18,7 @@ TABLES: dict[str, Callable[[int, Path | None], Table]] = {
     "histogram": lambda seed, matrix: histogram(seed),
     "stretch": lambda seed, matrix: stretch(seed, matrix=matrix),
     "failures": lambda seed, matrix: failures(seed),
+    "churn": churn,
+    "traces": traces,
 }
 """By name: measures a table from a seed and, if there is one, a file of round-trip times."""
