@@ -47,17 +47,17 @@ class Constant:
 class Matrix:
     """Round-trip times between real servers; nodes are mapped onto them at random."""
 
-    __slots__ = ("_delays", "_rng", "_sites")
+    __slots__ = ("_rng", "delays", "sites")
 
     def __init__(self, rtt_ms: list[list[float]], rng: Random) -> None:
         size = len(rtt_ms)
         if not size or any(len(row) != size for row in rtt_ms):
             raise ConfigError("a latency matrix is square and not empty")
-        self._delays = [[max(value, 0.0) / 2e3 for value in row] for row in rtt_ms]
+        self.delays = [[max(value, 0.0) / 2e3 for value in row] for row in rtt_ms]
         for i in range(size):
-            self._delays[i][i] = LOCAL_S  # the diagonal of such files is a placeholder
+            self.delays[i][i] = LOCAL_S  # the diagonal of such files is a placeholder
         self._rng = rng
-        self._sites: list[int] = []
+        self.sites: list[int] = []
 
     @classmethod
     def read(cls, path: Path, rng: Random) -> "Matrix":
@@ -70,32 +70,32 @@ class Matrix:
 
     def place(self) -> None:
         """Put the next node at one of the servers."""
-        self._sites.append(self._rng.randrange(len(self._delays)))
+        self.sites.append(self._rng.randrange(len(self.delays)))
 
     def delay_s(self, a: int, b: int) -> float:
         """Return half the round trip between the two nodes' servers."""
-        return self._delays[self._sites[a]][self._sites[b]]
+        return self.delays[self.sites[a]][self.sites[b]]
 
 
 class Sphere:
     """Nodes evenly over a sphere; delay is the great-circle distance (Pastry 2001, sec. 4)."""
 
-    __slots__ = ("_points", "_rng")
+    __slots__ = ("_rng", "points")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._points: list[tuple[float, float, float]] = []
+        self.points: list[tuple[float, float, float]] = []
 
     def place(self) -> None:
         """Pick a point of the surface, all equally likely."""
         z = 2 * self._rng.random() - 1
         angle = 2 * pi * self._rng.random()
         radius = sqrt(1 - z * z)
-        self._points.append((radius * cos(angle), radius * sin(angle), z))
+        self.points.append((radius * cos(angle), radius * sin(angle), z))
 
     def delay_s(self, a: int, b: int) -> float:
         """Return the time along the great circle."""
-        p, q = self._points[a], self._points[b]
+        p, q = self.points[a], self.points[b]
         dot = max(-1.0, min(1.0, p[0] * q[0] + p[1] * q[1] + p[2] * q[2]))
         return LOCAL_S + acos(dot) / pi * SPHERE_RTT_MAX_S / 2
 
@@ -103,19 +103,19 @@ class Sphere:
 class Plane:
     """Nodes spread evenly over a square; delay is the distance (Pastry 2001's first network)."""
 
-    __slots__ = ("_points", "_rng")
+    __slots__ = ("_rng", "points")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._points: list[tuple[float, float]] = []
+        self.points: list[tuple[float, float]] = []
 
     def place(self) -> None:
         """Pick a point of the square."""
-        self._points.append((self._rng.random(), self._rng.random()))
+        self.points.append((self._rng.random(), self._rng.random()))
 
     def delay_s(self, a: int, b: int) -> float:
         """Return the time along the straight line."""
-        (x, y), (u, v) = self._points[a], self._points[b]
+        (x, y), (u, v) = self.points[a], self.points[b]
         return LOCAL_S + sqrt((x - u) ** 2 + (y - v) ** 2) / sqrt(2) * PLANE_RTT_MAX_S / 2
 
 
@@ -126,31 +126,31 @@ class TransitStub:
     each other.
     """
 
-    __slots__ = ("_core", "_homes", "_rng", "_stubs")
+    __slots__ = ("_rng", "core", "homes", "stubs")
 
     def __init__(self, rng: Random, transit: int = 20, stubs_each: int = 30) -> None:
         self._rng = rng
-        self._core = Sphere(rng)
+        self.core = Sphere(rng)
         for _ in range(transit):
-            self._core.place()
-        self._stubs = [
+            self.core.place()
+        self.stubs = [
             (number, 0.002 + 0.008 * rng.random())
             for number in range(transit)
             for _ in range(stubs_each)
         ]
-        self._homes: list[tuple[int, float]] = []
+        self.homes: list[tuple[int, float]] = []
 
     def place(self) -> None:
         """Put the next node into a stub domain, a local delay away from its router."""
-        stub = self._rng.randrange(len(self._stubs))
-        self._homes.append((stub, 0.0002 + 0.0008 * self._rng.random()))
+        stub = self._rng.randrange(len(self.stubs))
+        self.homes.append((stub, 0.0002 + 0.0008 * self._rng.random()))
 
     def delay_s(self, a: int, b: int) -> float:
         """Return the time up to the routers, across, and down."""
-        (stub_a, local_a), (stub_b, local_b) = self._homes[a], self._homes[b]
+        (stub_a, local_a), (stub_b, local_b) = self.homes[a], self.homes[b]
         if stub_a == stub_b:
             return local_a + local_b
-        transit_a, up = self._stubs[stub_a]
-        transit_b, down = self._stubs[stub_b]
-        across = 0.0 if transit_a == transit_b else self._core.delay_s(transit_a, transit_b)
+        transit_a, up = self.stubs[stub_a]
+        transit_b, down = self.stubs[stub_b]
+        across = 0.0 if transit_a == transit_b else self.core.delay_s(transit_a, transit_b)
         return local_a + up + across + down + local_b
