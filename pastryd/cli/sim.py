@@ -107,7 +107,7 @@ def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
     written = table.write(output, date.today().isoformat())
     plots = plot(table, output)
     if table.curves and not plots:
-        click.echo("no plots: matplotlib is not installed (pip install 'pastryd[plots]')")
+        click.echo("no plots: matplotlib is not installed (pip install 'pastryd[sim]')")
     for path in (*written, *plots):
         click.echo(f"wrote {path}")
 

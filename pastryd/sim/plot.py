@@ -1,4 +1,4 @@
-"""Plots of a table's curves, PNG and SVG, when matplotlib is there (the extra `plots`)."""
+"""Plots of a table's curves, PNG and SVG, when matplotlib is there (the extra `sim`)."""
 
 from importlib import import_module
 from importlib.util import find_spec

@@ -1,23 +1,28 @@
-"""Hops versus the number of nodes, and their histogram (Rowstron & Druschel 2001, sec. 4.1)."""
+"""Hops versus the number of nodes, and their histogram (Rowstron & Druschel 2001, sec. 4.1).
 
-from collections import Counter
+Up to a million nodes: tables and routes are arrays. Needs numpy (the extra `sim`).
+"""
+
 from collections.abc import Sequence
 from math import log
+from pathlib import Path
 from random import Random
 
-from pastryd.sim.direct import DirectRing
-from pastryd.sim.paper.routes import random_routes
 from pastryd.sim.results import Curve, Figure, Table
+from pastryd.sim.vector import Routes, VectorRing, ids_at, random_ids, random_nodes
 
 PUBLISHED_HOPS = {1_000: 2.5, 100_000: 3.98}
 """Average hops with b = 4 and a leaf set of 16."""
+PUBLISHED_SIZE = 100_000
 PUBLISHED_HISTOGRAM = (0.0, 0.0006, 0.0156, 0.1643, 0.6449, 0.1745, 0.0)
+SIZES = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 
 
 def hops(
     seed: int = 1,
-    sizes: Sequence[int] = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
-    lookups: int = 20_000,
+    _matrix: Path | None = None,
+    sizes: Sequence[int] = SIZES,
+    lookups: int = 200_000,
 ) -> Table:
     """Average hops between random nodes, for rings of several sizes."""
     table = Table(
@@ -29,8 +34,7 @@ def hops(
     )
     points: list[tuple[float, float]] = []
     for size in sizes:
-        paths = random_routes(DirectRing(size, seed), Random(seed), lookups)
-        mean = sum(len(path) - 1 for path in paths) / len(paths)
+        mean = float(_routes(size, seed, lookups).hops.mean())
         table.figures.append(Figure(f"{size} nodes", mean, PUBLISHED_HOPS.get(size)))
         points.append((size, mean))
     table.curves = [
@@ -42,27 +46,40 @@ def hops(
     return table
 
 
-def histogram(seed: int = 1, size: int = 100_000, lookups: int = 50_000) -> Table:
+def histogram(
+    seed: int = 1,
+    _matrix: Path | None = None,
+    sizes: Sequence[int] = (100_000, 1_000_000),
+    lookups: int = 1_000_000,
+) -> Table:
     """How many of the routes take 0, 1, 2, ... hops."""
-    counts = Counter(
-        len(path) - 1 for path in random_routes(DirectRing(size, seed), Random(seed), lookups)
-    )
-    published = PUBLISHED_HISTOGRAM if size == 100_000 else ()
     table = Table(
         "histogram",
-        f"Hops of routes among {size} nodes, as parts of all routes",
+        "Hops of routes, as parts of all routes",
         seed,
-        {"nodes": size, "bits per digit": 4, "leaf set": 16, "lookups": lookups},
+        {"bits per digit": 4, "leaf set": 16, "lookups": lookups},
         axes=("hops", "part of the routes"),
     )
-    longest = max(*counts, len(published) - 1)
-    for number in range(longest + 1):
-        beside = published[number] if number < len(published) else None
-        table.figures.append(Figure(f"{number} hops", counts[number] / lookups, beside))
-    mean = sum(number * count for number, count in counts.items()) / lookups
-    table.figures.append(Figure("average", mean, PUBLISHED_HOPS.get(size)))
-    parts = [(float(n), counts[n] / lookups) for n in range(longest + 1)]
-    table.curves = [Curve("pastryd", parts)]
-    if published:
-        table.curves.append(Curve("Pastry 2001", list(enumerate(published))))
+    for size in sizes:
+        taken = _routes(size, seed, lookups).hops
+        published = PUBLISHED_HISTOGRAM if size == PUBLISHED_SIZE else ()
+        parts: list[tuple[float, float]] = []
+        for number in range(max(int(taken.max()), len(published) - 1) + 1):
+            part = float((taken == number).mean())
+            beside = published[number] if number < len(published) else None
+            table.figures.append(Figure(f"{size} nodes, {number} hops", part, beside))
+            parts.append((number, part))
+        mean = float(taken.mean())
+        table.figures.append(Figure(f"{size} nodes, average", mean, PUBLISHED_HOPS.get(size)))
+        table.curves.append(Curve(f"pastryd, {size} nodes", parts))
+        if published:
+            label = f"Pastry 2001, {size} nodes"
+            table.curves.append(Curve(label, list(enumerate(published))))
     return table
+
+
+def _routes(size: int, seed: int, lookups: int) -> Routes:
+    """Route between random pairs of nodes, as the paper did."""
+    ring = VectorRing(random_ids(size, Random(seed)), seed)
+    starts, goals = random_nodes(size, lookups, seed), random_nodes(size, lookups, seed + 1)
+    return ring.walk(starts, ids_at(ring.ids, goals))
