@@ -209,7 +209,7 @@ class Blobs(Application):
         """Keep an item that we are offered: its bytes are here, or with who offers it."""
         nonce, name, size, data = message
         if self._storage.holds(name):
-            if size <= self._inline_max:
+            if data:
                 self._stored(peer, nonce, StoreStatus.OK, now)
             else:
                 self._check_own(message, peer, now)

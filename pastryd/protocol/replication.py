@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import Protocol
 
+from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId, position_of, ring_distance
 from pastryd.protocol.context import Context
 from pastryd.protocol.outbox import WriteStatus
@@ -265,6 +266,8 @@ class Replication:
         def pulled(result: PullResult, now: float) -> None:
             if not isinstance(result, Pulled):
                 self._context.stats.count("repair_pulls_failed")
+                # We have no better one, but who has a bad one should look at it, and drop it.
+                self._report(name, OBJECT_BYTES_MAX, result.corrupt, now)
                 ended(now)
                 return
             self._refill(now)
@@ -288,7 +291,7 @@ class Replication:
         self._pull(name, None, holders, pulled, now, background=True, deadline_s=PULL_DEADLINE_S)
 
     def _report(self, name: Name, size: int, corrupt: Sequence[Peer], now: float) -> None:
-        """Offer the good copy to who gave us a bad one; see `Blobs.on_store`."""
+        """Have them look at their own who gave us a bad copy; see `Blobs.on_store`."""
         for peer in corrupt:
             self._context.stats.count("bad_copies_received")
             message = Store(self._context.nonce(), name, size, b"")

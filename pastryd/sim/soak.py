@@ -198,9 +198,9 @@ class Soak:
             self._advance(self.rng.choice([0.1, 0.5, 2.0]) * scale)
         self.phase = "liveness"
         scenario.heal()
+        scenario.reconnect()
         for node in scenario.live:
             scenario.scrub(scenario.machine_of(node))
-        scenario.reconnect()
         self._liveness()
 
     def _clock_rate(self) -> float:

@@ -1,7 +1,12 @@
 """Each kind of fault by itself: what it does to a swarm, and that the swarm gets over it."""
 
+from functools import partial
+
+import pytest
+
 from pastryd.protocol.blobs_find import Object
 from pastryd.sim.faults import (
+    FOREVER,
     BitRot,
     Crash,
     FailingDisk,
@@ -162,3 +167,31 @@ def test_what_a_leaving_node_takes_in_meanwhile_is_handed_over_too() -> None:
     while leaver.running:
         swarm.run(0.001)
     assert [len(swarm.copies.holders(n)) for n in taken] == [3] * len(taken)
+
+
+@pytest.mark.parametrize("size", [1000, 5000])
+def test_a_bad_copy_that_is_the_only_one_is_dropped_when_others_cannot_use_it(size: int) -> None:
+    """Found by seed 100415: it was pulled, found bad and pulled again, twice a second, for ever."""
+    swarm = Swarm(6)
+    name = swarm.fill(1, size)[0]
+    holder, *others = swarm.holders(name)
+    swarm.apply(BitRot(holder, found_after_s=FOREVER))
+    for machine in others:
+        node = swarm.machines[machine]
+        swarm.step(node, partial(node.core.forget, name))
+    swarm.run(10)
+    assert name not in swarm.machines[holder].disk.items
+    counters = swarm.machines[others[0]].core.stats.counters
+    assert counters["pulls_corrupt"] <= 2
+
+
+def test_a_small_bad_copy_that_another_node_was_given_is_replaced() -> None:
+    swarm = Swarm(6)
+    name = swarm.fill(1, 100)[0]
+    bad, lacking, good = swarm.holders(name)
+    swarm.apply(BitRot(bad, found_after_s=FOREVER))
+    swarm.apply(Stall(good, 0.8))
+    node = swarm.machines[lacking]
+    swarm.step(node, partial(node.core.forget, name))
+    swarm.run(15)
+    assert len(swarm.copies.holders(name)) == 3
