@@ -4,6 +4,7 @@ Owns the shape of `docs/results/`. Knows neither how a figure came about nor tod
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,18 @@ class Curve:
 
     label: str
     points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture of a table: curves over x, or bars for some of its figures beside the published.
+
+    `bars`: labels of figures; `axes` then says what they measure in its second half alone.
+    """
+
+    axes: tuple[str, str]
+    curves: Sequence[Curve] = ()
+    bars: Sequence[str] = ()
 
 
 Cell = str | int | float
@@ -66,7 +79,11 @@ class Table:
     notes: list[str] = field(default_factory=list)
     axes: tuple[str, str] = ("", "")
     curves: list[Curve] = field(default_factory=list)
+    """The first panel, with `axes`; `panels` are beside it."""
+    panels: list[Panel] = field(default_factory=list)
     grid: Grid | None = None
+    command: str = ""
+    """What wrote it, if not `sim paper`."""
 
     def figure(self, label: str) -> Figure:
         """Return the figure with this label."""
@@ -75,7 +92,9 @@ class Table:
     def text(self) -> str:
         """Return the table for a terminal."""
         width = max([len(figure.label) for figure in self.figures], default=0)
-        lines = [self.title, f"{'':{width}}  {'ours':>10}  {'published':>10}  {'difference':>10}"]
+        lines = [self.title]
+        if self.figures:
+            lines.append(f"{'':{width}}  {'ours':>10}  {'published':>10}  {'difference':>10}")
         for figure in self.figures:
             published, difference = _cells(figure)
             lines.append(
@@ -85,6 +104,11 @@ class Table:
         if self.grid is not None:
             lines += self.grid.lines()
         return "\n".join([*lines, *self.notes])
+
+    def pictures(self) -> list[Panel]:
+        """Return what there is to draw."""
+        first = [Panel(self.axes, self.curves)] if self.curves else []
+        return [*first, *self.panels]
 
     def write(self, directory: Path, date: str) -> list[Path]:
         """Write NAME.json and NAME.md; return their paths."""
@@ -118,15 +142,15 @@ class Table:
 
     def _markdown(self, date: str) -> str:
         parameters = ", ".join(f"{name} {value}" for name, value in self.parameters.items())
+        command = self.command or f"sim paper --table {self.name}"
         lines = [
             f"# {self.title}",
             "",
-            f"Written by pastryd's `sim paper --table {self.name}` on {date}, seed {self.seed};",
+            f"Written by pastryd's `{command}` on {date}, seed {self.seed};",
             f"{parameters}.",
-            "",
-            "| | ours | published | difference |",
-            "| --- | --- | --- | --- |",
         ]
+        if self.figures:
+            lines += ["", "| | ours | published | difference |", "| --- | --- | --- | --- |"]
         for figure in self.figures:
             published, difference = _cells(figure)
             lines.append(
