@@ -5,20 +5,33 @@ Owns options and what is printed; what happens in virtual time is the business o
 
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import click
 
+from pastryd.config import Config
 from pastryd.sim.churn import Churn
 from pastryd.sim.conditions import Conditions
 from pastryd.sim.paper import TABLES
+from pastryd.sim.paper.scale import scale as scale_table
 from pastryd.sim.plot import plot
 from pastryd.sim.replay import replay_file
+from pastryd.sim.results import Table
+from pastryd.sim.scale import measure_alone
 from pastryd.sim.sessions import DISTRIBUTIONS, TRACES
 from pastryd.sim.soak import soak_many, soak_one
 
 POSITIVE = click.FloatRange(0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(0)
+
+_OUTPUT = click.option(
+    "--output",
+    default=Path("docs/results"),
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the results are written.",
+)
 
 
 @click.group()
@@ -90,26 +103,50 @@ def replay(file: Path, trace_file: Path | None, until: float | None) -> None:
     help="Round-trip times in ms, N rows of N numbers; for those that need a network.  "
     "[env: PASTRYD_LATENCY]",
 )
-@click.option(
-    "--output",
-    default=Path("docs/results"),
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Where the results are written.",
-)
+@_OUTPUT
 def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
     """Measure a table of the papers: our figures beside the published ones.
 
     Prints it, and writes NAME.json and NAME.md, with plots when matplotlib is there. Takes minutes.
     """
-    table = TABLES[name](seed, latency)
+    _print_and_write(TABLES[name](seed, latency), output)
+
+
+def _print_and_write(table: Table, output: Path) -> None:
     click.echo(table.text())
     written = table.write(output, date.today().isoformat())
     plots = plot(table, output)
-    if table.curves and not plots:
+    if table.pictures() and not plots:
         click.echo("no plots: matplotlib is not installed (pip install 'pastryd[sim]')")
     for path in (*written, *plots):
         click.echo(f"wrote {path}")
+
+
+@sim.command()
+@click.option(
+    "--nodes",
+    "sizes",
+    multiple=True,
+    default=(1_000,),
+    show_default=True,
+    type=click.IntRange(2),
+    help="How many; may be given several times: one ring after the other.",
+)
+@click.option("--seed", default=1, show_default=True, help="What chance follows from.")
+@_OUTPUT
+def scale(sizes: tuple[int, ...], seed: int, output: Path) -> None:
+    """N nodes join by the real protocol and settle: messages, seconds, memory.
+
+    Prints progress on stderr, then a table, and writes scale.json and scale.md, with plots of
+    several sizes. At 100,000 nodes it takes many minutes and gigabytes. Status 1 when a ring does
+    not settle.
+    """
+    progress = partial(click.echo, err=True)
+    rings = [measure_alone(nodes, seed, Config.wan(), progress) for nodes in sizes]
+    _print_and_write(scale_table(rings, seed), output)
+    if any(ring.settle_s is None for ring in rings):
+        sys.stdout.flush()
+        raise click.exceptions.Exit(1)
 
 
 @sim.command()

@@ -17,6 +17,7 @@ from pastryd.protocol.outbox import Completion, Logged, ReadItem, StoreRequest
 from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.latency import Constant, LatencyModel
 from pastryd.sim.links import Links
+from pastryd.sim.oracle import RingOracle
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.handles import intern_handle, keep_handles
 
@@ -384,13 +385,4 @@ class World:
 
     def is_consistent(self) -> bool:
         """Tell whether every live node is active and its leaf set is what it should be."""
-        live = sorted(self.live, key=lambda n: n.id)
-        ids = [n.id for n in live]
-        half = self.config.leaf_set_size // 2
-        for i, node in enumerate(live):
-            if not node.core.active:
-                return False
-            expected = {ids[(i + d) % len(ids)] for d in range(-half, half + 1)} - {ids[i]}
-            if {h.id for h in node.core.context.leaf_set.members()} != expected:
-                return False
-        return True
+        return RingOracle(self.live, self.config.leaf_set_size).settled()
