@@ -1,25 +1,23 @@
 """One run from one seed: faults at random, then peace, with checkers all along (DESIGN sec. 9).
 
-What a swarm is like is drawn first (`Options`), so that some kinds of faults are off and others
-extreme. In the safety phase anything may fail, but what was acknowledged is safe; in the liveness
-phase faults have stopped and all must become as it should be. Owns the two phases and how a run is
-told; faults, workload and checkers have their own files.
+What a swarm is like is drawn first (`Options`). In the safety phase anything may fail, but what was
+acknowledged is safe; in the liveness phase faults have stopped and all must become as it should be.
+Owns the two phases and how a run is told; faults, workload and checkers have their own files.
 """
 
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 from typing import TextIO
 
-from pastryd.config import Config
 from pastryd.protocol.blobs_find import Object
 from pastryd.sim import checkers, faults
 from pastryd.sim.checkers import CheckError, Copies, Load
-from pastryd.sim.latency import Constant, LatencyModel, Plane, Sphere, TransitStub
+from pastryd.sim.fault_draws import REPAIR_WINDOW_S, FaultDraws
 from pastryd.sim.logbook import tell
+from pastryd.sim.options import Options
 from pastryd.sim.scenario import Scenario
 from pastryd.sim.workload import Workload
 from pastryd.sim.world import SimNode
@@ -27,96 +25,10 @@ from pastryd.state.handle import Endpoint
 
 Echo = Callable[[str], object]
 
-KINDS = (
-    "crash",
-    "restart",
-    "join",
-    "leave",
-    "stall",
-    "partition",
-    "one_way",
-    "weather",
-    "uplink",
-    "slow_disk",
-    "failing_disk",
-    "full_disk",
-    "bit_rot",
-    "outage",
-)
-WAN_SCALE = 8.0
-"""How much slower everything is with the `wan` preset."""
-REPAIR_WINDOW_S = 12.0
 CALM_WINDOW_S = 30.0
 LIVENESS_S = 120.0
-SIZE_MAX = 40
 IDLE_PER_S_MAX = 6.0
 """Datagrams of a node per second when nothing happens, with the `lan` preset."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a seed's swarm is like."""
-
-    preset: str
-    replicas: int
-    size: int
-    latency: str
-    loss: float
-    duplication: float
-    reordering: float
-    write_s: float
-    clock_spread: float
-    """Clock rates differ by so much to either side."""
-    wild: bool
-    """Nodes die without regard to how many copies are left."""
-    steps: int
-    fault_chance: float
-    kinds: tuple[str, ...]
-
-    @classmethod
-    def draw(cls, rng: Random) -> "Options":
-        """Draw them."""
-        wan = rng.random() < 0.2
-        latency = ["sphere", "plane", "transit-stub"] if wan else ["0.0003", "0.001", "0.02"]
-        return cls(
-            preset="wan" if wan else "lan",
-            replicas=rng.choice([2, 3, 3, 3, 4]),
-            size=rng.choice([3, 5, 8, 12, 20, 30]),
-            latency=rng.choice(latency),
-            loss=rng.choice([0.0, 0.0, 0.01, 0.05, 0.2]),
-            duplication=rng.choice([0.0, 0.0, 0.05]),
-            reordering=rng.choice([0.0, 0.0, 0.1]),
-            write_s=rng.choice([0.0005, 0.01, 0.1]),
-            clock_spread=rng.choice([0.0, 0.0, 0.001, 0.05]),
-            wild=rng.random() < 0.25,
-            steps=rng.choice([20, 40, 60]),
-            fault_chance=rng.choice([0.1, 0.3, 0.3, 0.6]),
-            kinds=tuple(kind for kind in KINDS if rng.random() < 0.5),
-        )
-
-    @property
-    def scale(self) -> float:
-        """How many times slower than on a LAN things happen."""
-        return WAN_SCALE if self.preset == "wan" else 1.0
-
-    def config(self) -> Config:
-        """Return the nodes' parameters."""
-        return (Config.wan if self.preset == "wan" else Config.lan)(replicas=self.replicas)
-
-    def latency_model(self, rng: Random) -> LatencyModel:
-        """Return the paths."""
-        match self.latency:
-            case "sphere":
-                return Sphere(rng)
-            case "plane":
-                return Plane(rng)
-            case "transit-stub":
-                return TransitStub(rng)
-            case delay:
-                return Constant(float(delay))
-
-    def __str__(self) -> str:
-        return " ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self)).replace("'", "")
 
 
 class Stopped(Exception):
@@ -143,7 +55,7 @@ class Soak:
             self.scenario, self.workload, window_s * options.scale, calm_only=options.wild
         )
         self.load = Load(self.scenario)
-        self._weak_until: list[float] = []
+        self._faults = FaultDraws(self.scenario, options, rng)
         self.idle_per_s = 0.0
         if log is not None:
             self._write_log(log)
@@ -186,15 +98,14 @@ class Soak:
         """Do it all. Raises whatever a checker or a node finds wrong."""
         options, scenario, scale = self.options, self.scenario, self.options.scale
         scenario.note("begin")
-        scenario.join(1, clock_rate=self._clock_rate())
-        for _ in range(options.size - 1):
-            scenario.join(1, clock_rate=self._clock_rate())
+        for _ in range(options.size):
+            scenario.join(1, clock_rate=self._faults.clock_rate())
         self._advance(15 * scale)
         scenario.apply(faults.Weather(options.loss, options.duplication, options.reordering))
         for _ in range(options.steps):
             self._work()
             if options.kinds and self.rng.random() < options.fault_chance:
-                self._happen(self.rng.choice(options.kinds))
+                self._happen()
             self._advance(self.rng.choice([0.1, 0.5, 2.0]) * scale)
         self.phase = "liveness"
         scenario.heal()
@@ -202,9 +113,6 @@ class Soak:
         for node in scenario.live:
             scenario.scrub(scenario.machine_of(node))
         self._liveness()
-
-    def _clock_rate(self) -> float:
-        return 1.0 + self.options.clock_spread * self.rng.uniform(-1, 1)
 
     def _work(self) -> None:
         workload, up = self.workload, self.scenario.up
@@ -219,98 +127,11 @@ class Soak:
         if self.workload.acknowledged:
             self.workload.get(node, self.rng.choice(list(self.workload.acknowledged)))
 
-    def _may_weaken(self, seconds: float) -> bool:
-        """Tell whether one more copy of everything may be lost now, for so long; note it.
-
-        Unless the swarm is a wild one, fewer than k copies are lost within one repair window.
-        """
-        now = self.scenario.world.now
-        self._weak_until = [t for t in self._weak_until if t > now]
-        enough = len(self.scenario.up) > 2
-        if self.options.wild:
-            return enough
-        if not enough or len(self._weak_until) >= self.options.replicas - 1:
-            return False
-        self._weak_until.append(now + seconds + REPAIR_WINDOW_S * self.options.scale)
-        return True
-
-    def _happen(self, kind: str) -> None:
-        if not self.scenario.up:
-            return
-        seconds = self.rng.choice([0.2, 1.0, 5.0, 15.0]) * self.options.scale
-        fault = getattr(self, f"_draw_{kind}")(seconds)
+    def _happen(self) -> None:
+        kind = self.rng.choice(self.options.kinds)
+        fault = self._faults.draw(kind) if self.scenario.up else None
         if fault is not None:
             self.scenario.apply(fault)
-
-    def _machine(self) -> int:
-        return self.scenario.machine_of(self.rng.choice(self.scenario.up))
-
-    def _some(self) -> tuple[int, ...]:
-        machines = [self.scenario.machine_of(n) for n in self.scenario.live]
-        self.rng.shuffle(machines)
-        return tuple(sorted(machines[: self.rng.randrange(len(machines) + 1)]))
-
-    def _draw_crash(self, seconds: float) -> faults.Fault | None:
-        if not self._may_weaken(0.0):
-            return None
-        count = self.rng.choice([1, 1, 2, 3]) if self.options.wild else 1
-        nodes = self.rng.sample(self.scenario.up, min(count, len(self.scenario.up) - 1))
-        return faults.Crash(tuple(self.scenario.machine_of(n) for n in nodes))
-
-    def _draw_restart(self, seconds: float) -> faults.Fault | None:
-        down = self.scenario.down
-        return faults.Restart(self.rng.choice(down)) if down else None
-
-    def _draw_join(self, seconds: float) -> faults.Fault | None:
-        if len(self.scenario.live) >= SIZE_MAX:
-            return None
-        return faults.Join(self._clock_rate(), self.rng.choice([None, 0.0005, 0.2]))
-
-    def _draw_leave(self, seconds: float) -> faults.Fault | None:
-        leave_s = self.options.config().leave_timeout_s
-        return faults.Leave(self._machine()) if self._may_weaken(leave_s) else None
-
-    def _draw_stall(self, seconds: float) -> faults.Fault | None:
-        return faults.Stall(self._machine(), seconds) if self._may_weaken(seconds) else None
-
-    def _draw_partition(self, seconds: float) -> faults.Fault | None:
-        return faults.Partition(self._some(), seconds) if self.scenario.live else None
-
-    def _draw_one_way(self, seconds: float) -> faults.Fault | None:
-        if not self.scenario.live:
-            return None
-        return faults.OneWayCut(self._some(), self._some(), seconds)
-
-    def _draw_weather(self, seconds: float) -> faults.Fault | None:
-        return faults.Weather(
-            self.rng.choice([0.0, 0.1, 0.3]),
-            self.rng.choice([0.0, 0.1]),
-            self.rng.choice([0.0, 0.3]),
-            seconds=seconds,
-        )
-
-    def _draw_uplink(self, seconds: float) -> faults.Fault | None:
-        if not self._may_weaken(seconds):
-            return None
-        rate = self.rng.choice([20e3, 200e3, 2e6])
-        return faults.ThinUplink(self._machine(), rate, self.rng.choice([10_000, 200_000]), seconds)
-
-    def _draw_slow_disk(self, seconds: float) -> faults.Fault | None:
-        if not self._may_weaken(seconds):
-            return None
-        return faults.SlowDisk(self._machine(), self.rng.choice([0.3, 2.0, 8.0]), seconds)
-
-    def _draw_failing_disk(self, seconds: float) -> faults.Fault | None:
-        return faults.FailingDisk(self._machine(), seconds) if self._may_weaken(seconds) else None
-
-    def _draw_full_disk(self, seconds: float) -> faults.Fault | None:
-        return faults.FullDisk(self._machine(), seconds) if self._may_weaken(seconds) else None
-
-    def _draw_bit_rot(self, seconds: float) -> faults.Fault | None:
-        return faults.BitRot(self._machine(), seconds) if self._may_weaken(seconds) else None
-
-    def _draw_outage(self, seconds: float) -> faults.Fault | None:
-        return faults.Outage(seconds) if self.options.wild else None
 
     # -- the liveness phase --
 
