@@ -139,6 +139,7 @@ class PastryNode:
         if self._started:
             raise LocalProtocolError("this node was started already")
         self._started = True
+        self.context.start(now)
         self.leafset_upkeep.start(now)
         self.liveness.start(now)
         self.table_upkeep.start(now)

@@ -104,7 +104,7 @@ async def measure(repeats: int, batch_size: int) -> dict[str, float]:
     )
     for other in (a, c):
         peer = core.context.peers.of(other.handle)
-        peer.proven = True
+        peer.unproven = None
         core.leafset_upkeep.welcome(peer, clock())
     core.leafset_upkeep.active = True
     forward: list[float] = []

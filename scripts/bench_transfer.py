@@ -43,8 +43,8 @@ def build(number: int) -> tuple[Context, Transfer]:
 def peer_of(context: Context, other: Context) -> Peer:
     """Return a peer that is as proven as a neighbour of long standing."""
     peer = context.peers.of(other.identity)
-    peer.proven = True
-    peer.rtt.sample(0.0005)
+    peer.unproven = None
+    peer.sample_rtt(0.0005)
     return peer
 
 

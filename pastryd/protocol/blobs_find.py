@@ -261,7 +261,7 @@ class Finder:
                 continue
             self._ask(search, peer, now)
             if not search.pulling:
-                search.hedge = self._context.deadlines.arm(now + peer.rtt.rto, self._hedge, search)
+                search.hedge = self._context.deadlines.arm(now + peer.rto_s, self._hedge, search)
             return
         if not search.asking and not search.pulling:
             self._conclude(search, now)

@@ -320,7 +320,7 @@ class Putter:
         data = b""
         if put.value is not None and put.size <= self._inline_max:
             data = put.value if isinstance(put.value, bytes) else bytes(put.value)
-        patience_s = put.patience_s.get(peer.id, max(PATIENCE_S, 2 * peer.rtt.rto))
+        patience_s = put.patience_s.get(peer.id, max(PATIENCE_S, 2 * peer.rto_s))
         put.patience_s[peer.id] = min(2 * patience_s, PATIENCE_MAX_S)
         asked_at = now
 

@@ -301,7 +301,7 @@ class ClientSession:
         self._connecting = None
         self._access = peer
         self._context.prove(peer, now)
-        peer.rtt.sample(now - sent_at)
+        peer.sample_rtt(now - sent_at)
         seen = (message.seen_host, message.seen_port)
         self._context.complete(
             connecting.request_id, Connected(peer.handle, message.active, seen, now - sent_at)
@@ -314,7 +314,7 @@ class ClientSession:
         if self._access is None:
             raise LocalProtocolError("not connected to an access node")
         call.nonce = self._context.nonce()
-        call.wait_s = max(self._access.rtt.rto, self._context.config.rto_initial_s)
+        call.wait_s = max(self._access.rto_s, self._context.config.rto_initial_s)
         self._requests[call.nonce] = call
         self._transmit(call, now)
 

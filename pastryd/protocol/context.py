@@ -16,9 +16,9 @@ from pastryd.state.deadlines import Deadlines, Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.leaf_set import LeafSet
 from pastryd.state.neighborhood import NeighborhoodSet
-from pastryd.state.peers import HELD_MAX, Liveness, Peer, PeerTable
+from pastryd.state.peers import HELD_MAX, IDLE_S, Liveness, Peer, PeerTable, Unproven
 from pastryd.state.routing_table import RoutingTable
-from pastryd.state.rtt import RttEstimator
+from pastryd.state.rtt import RtoBounds
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
@@ -66,10 +66,16 @@ class Context:
         self.leaf_set = LeafSet(identity.id, config.leaf_set_size)
         self.table = RoutingTable(identity.id, config.bits_per_digit)
         self.neighborhood = NeighborhoodSet(identity.id, config.neighborhood_size)
-        self.peers = PeerTable(
-            lambda: RttEstimator(config.rto_min_s, config.rto_max_s, config.rto_initial_s),
-            self._is_needed,
-        )
+        rto_bounds = RtoBounds(config.rto_min_s, config.rto_max_s, config.rto_initial_s)
+        self.peers = PeerTable(rto_bounds, self._is_needed)
+
+    def start(self, now: float) -> None:
+        """Begin to forget whom nothing is heard of (a client keeps what it knows)."""
+        self._forget_idle(now)
+
+    def _forget_idle(self, now: float) -> None:
+        self.peers.forget_idle(now)
+        self.deadlines.arm(now + IDLE_S, self._forget_idle)
 
     def _is_needed(self, node_id: NodeId) -> bool:
         return node_id in self.leaf_set or self.in_table(node_id)
@@ -106,12 +112,13 @@ class Context:
         """Send an encoded message; held while the peer's address is unproven and out of credit."""
         if peer.rumour is not None:
             self._verify_rumour(peer, now)
-        if not peer.proven:
+        unproven = peer.unproven
+        if unproven is not None:
             cost = len(data) + DATAGRAM_OVERHEAD_BYTES
-            if peer.credit_bytes < cost:
-                self._hold(data, peer, now)
+            if unproven.credit_bytes < cost:
+                self._hold(data, peer, unproven, now)
                 return
-            peer.credit_bytes -= cost
+            unproven.credit_bytes -= cost
         peer.last_sent = now
         self.outbox.datagrams.append((data, peer.handle))
 
@@ -131,26 +138,27 @@ class Context:
         else:
             self.stats.count("hearsay_hellos_refused")
 
-    def _hold(self, data: bytes, peer: Peer, now: float) -> None:
-        if len(peer.held) >= HELD_MAX:
+    def _hold(self, data: bytes, peer: Peer, unproven: Unproven, now: float) -> None:
+        if len(unproven.held) >= HELD_MAX:
             self.stats.count("held_dropped")
             return
-        peer.held = [*peer.held, data]
-        if not peer.hello_nonce:
+        unproven.held = [*unproven.held, data]
+        if not unproven.hello_nonce:
             self._prove(peer, HELLO_ATTEMPTS, now)
 
     def _prove(self, peer: Peer, attempts: int, now: float) -> None:
-        if peer.proven:
+        unproven = peer.unproven
+        if unproven is None:
             return
         if not attempts:
-            peer.hello_nonce = 0
-            self.stats.count("held_dropped", len(peer.held))
-            peer.held = ()
+            self.stats.count("held_dropped", len(unproven.held))
+            unproven.hello_nonce = 0
+            unproven.held = ()
             return
-        if not peer.hello_nonce:
-            peer.hello_nonce = self.nonce()
-        if peer.spoke or self._hearsay_hellos.take(now):
-            hello = encode(Hello(peer.hello_nonce, HELLO_PADDING))
+        if not unproven.hello_nonce:
+            unproven.hello_nonce = self.nonce()
+        if unproven.spoke or self._hearsay_hellos.take(now):
+            hello = encode(Hello(unproven.hello_nonce, HELLO_PADDING))
             self.outbox.datagrams.append((hello, peer.handle))
         else:
             self.stats.count("hearsay_hellos_refused")
@@ -169,9 +177,10 @@ class Context:
         elif peer.handle is not sender:
             self._identify(peer, sender)
         peer.last_heard = now
-        if not peer.proven:
-            peer.spoke = True
-            peer.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
+        unproven = peer.unproven
+        if unproven is not None:
+            unproven.spoke = True
+            unproven.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
         return peer
 
     def _identify(self, peer: Peer, sender: Handle) -> None:
@@ -230,19 +239,17 @@ class Context:
         """An address has proved itself: what was held for it follows."""
         if self._address_nonce and message.nonce == self._address_nonce:
             self.learn_address(message)
-        if not peer.hello_nonce or message.nonce != peer.hello_nonce:
+        unproven = peer.unproven
+        if unproven is None or message.nonce != (unproven.hello_nonce or -1):
             return
         self.prove(peer, now)
         peer.active = message.active
 
     def prove(self, peer: Peer, now: float) -> None:
         """Note that a peer echoed a nonce of ours from its address."""
-        peer.proven = True
-        peer.hello_nonce = 0
-        peer.credit_bytes = 0
-        if peer.held:
-            held, peer.held = peer.held, ()
-            for data in held:
+        unproven, peer.unproven = peer.unproven, None
+        if unproven is not None:
+            for data in unproven.held:
                 self.send_bytes(data, peer, now)
 
 

@@ -205,7 +205,7 @@ class Joiner(Application):
         _, sent_at, merging = hello
         context = self._context
         context.prove(peer, now)
-        peer.rtt.sample(now - sent_at)
+        peer.sample_rtt(now - sent_at)
         context.learn_address(message)
         if merging:
             self._departed.pop(hello[0], None)
@@ -216,7 +216,7 @@ class Joiner(Application):
             self._inactive[peer.id] = None
             return
         self._progress_at = now
-        self._found[peer.id] = (peer.rtt.srtt or 0.0, peer)
+        self._found[peer.id] = (peer.srtt_s or 0.0, peer)
         if self._choice is None:
             wait = min(CHOICE_WAIT_S, now - sent_at) if self._hellos else 0.0
             self._choice = context.deadlines.arm(now + wait, self._choose)

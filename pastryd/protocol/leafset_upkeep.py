@@ -115,7 +115,7 @@ class LeafSetUpkeep:
             on_answer,
             now,
             attempts=config.probe_attempts + 1,
-            timeout_s=max(config.probe_timeout_s, peer.rtt.rto),
+            timeout_s=max(config.probe_timeout_s, peer.rto_s),
         )
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
@@ -167,7 +167,7 @@ class LeafSetUpkeep:
         """Take in a probe or a reply: its sender lives; what it says of others is verified."""
         context = self._context
         peer.active = message.active
-        peer.advertised = (message.host, message.port) if message.host else None
+        peer.advertise(message.host, message.port)
         peer.digest_told = message.seen_digest
         if message.members or message.digest == peer.digest:
             peer.digest = message.digest

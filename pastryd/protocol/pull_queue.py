@@ -144,7 +144,7 @@ class PullQueue:
 
     def timeout_s(self, request: Request) -> float:
         """Return how long a request may go without progress; longer where there is no other way."""
-        base = request.holder.window.timeout_s(request.holder.peer.rtt.rto)
+        base = request.holder.window.timeout_s(request.holder.peer.rto_s)
         return max(base, min(base * request.timeout_factor, BACKOFF_MAX_S))
 
     def pump(self, now: float) -> None:
@@ -180,7 +180,7 @@ class PullQueue:
         nonce = self._context.nonce()
         first, mask = pull.take(count)
         request = Request(nonce, pull, holder, first, mask, now)
-        request.samples = not window.outstanding and holder.peer.proven
+        request.samples = not window.outstanding and holder.peer.unproven is None
         if alone:
             request.timeout_factor = 1 << min(window.silences, BACKOFF_DOUBLINGS_MAX)
         self.requests[nonce] = pull.requests[nonce] = window.requests[nonce] = request

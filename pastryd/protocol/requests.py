@@ -96,7 +96,7 @@ class Requests:
         `measure` False: the answer waits for more than the network and is no RTT sample.
         """
         nonce: int = message.nonce  # type: ignore[union-attr]
-        first = peer.rtt.rto if timeout_s is None else timeout_s
+        first = peer.rto_s if timeout_s is None else timeout_s
         answers = ANSWERS[type(message)]
         pending = _Pending(peer, encode(message), answers, on_answer, attempts - 1, first, now)
         pending.repeated = not measure
@@ -120,8 +120,8 @@ class Requests:
         del self._pending[message.nonce]
         pending.timer.cancel()
         if not pending.repeated:
-            peer.rtt.sample(now - pending.sent_at)
-        if not peer.proven:
+            peer.sample_rtt(now - pending.sent_at)
+        if peer.unproven is not None:
             self._context.prove(peer, now)
         pending.on_answer(message, now)
         return True

@@ -156,7 +156,7 @@ class Router:
             del self._in_flight[seq]
             waiting.timer.cancel()
             if not waiting.repeated:
-                peer.rtt.sample(now - waiting.sent_at)
+                peer.sample_rtt(now - waiting.sent_at)
 
     def _acknowledge(self, seq: int, peer: Peer, now: float) -> None:
         """Acknowledge one message; those of one batch of datagrams share an acknowledgement.
@@ -171,7 +171,7 @@ class Router:
             and entry is not None
             and datagrams[index] is entry
             and entry[1] is peer.handle
-            and peer.proven
+            and peer.unproven is None
             and len(seqs) < ACKS_MAX
         ):
             seqs.append(seq)
@@ -235,7 +235,7 @@ class Router:
         onward = Route(seq, key, source, hops + 1, application, payload, keep_trail, trail)
         context.send(onward, peer, now)
         # A jittery path must not make us slow to go around a hop that has died.
-        wait_s = min(peer.rtt.rto, FIRST_WAIT_MAX * context.config.rto_initial_s)
+        wait_s = min(peer.rto_s, FIRST_WAIT_MAX * context.config.rto_initial_s)
         if waiting.attempts > 1:
             wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)
         waiting.timer = context.deadlines.arm(now + wait_s, self._handle_silence, seq)

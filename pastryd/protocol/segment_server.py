@@ -11,7 +11,7 @@ from functools import partial
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name
 from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, Context
-from pastryd.state.peers import Peer
+from pastryd.state.peers import Peer, Unproven
 from pastryd.wire.codec import SEGMENT_HEADER_BYTES, encode_segment
 from pastryd.wire.messages import Absent, Pull
 
@@ -63,8 +63,8 @@ class SegmentServer:
         if data is None:
             self._context.send(Absent(nonce, name), peer, now)
             return
-        if not peer.proven:
-            mask = self._affordable(mask, segment_bytes, peer)
+        if peer.unproven is not None:
+            mask = self._affordable(mask, segment_bytes, peer.unproven)
         view = memoryview(data)
         send_bytes = self._context.send_bytes
         start = first * segment_bytes
@@ -81,10 +81,10 @@ class SegmentServer:
                 break
             send_bytes(encode_segment(nonce, first + i, size, segment), peer, now)
 
-    def _affordable(self, mask: int, segment_bytes: int, peer: Peer) -> int:
+    def _affordable(self, mask: int, segment_bytes: int, unproven: Unproven) -> int:
         """Keep what an unproven address may be sent, and a few to be held until it is proven."""
         cost = segment_bytes + SEGMENT_HEADER_BYTES + DATAGRAM_OVERHEAD_BYTES
-        allowed = peer.credit_bytes // cost + max(0, HELD_SEGMENTS_MAX - len(peer.held))
+        allowed = unproven.credit_bytes // cost + max(0, HELD_SEGMENTS_MAX - len(unproven.held))
         kept = 0
         while mask and allowed > 0:
             low = mask & -mask

@@ -128,7 +128,7 @@ class TableUpkeep:
             lambda answer, now: then(peer, answer, now),
             now,
             attempts=self._context.config.probe_attempts,
-            timeout_s=max(self._context.config.probe_timeout_s, peer.rtt.rto),
+            timeout_s=max(self._context.config.probe_timeout_s, peer.rto_s),
         )
 
     def _on_entry(self, peer: Peer, answer: Pong | None, now: float) -> None:

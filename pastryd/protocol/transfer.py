@@ -255,7 +255,7 @@ class Transfer:
         """Learn from the first answer to a request, from a late one, or after a silence."""
         holder = request.holder
         window = holder.window
-        if not holder.peer.proven:
+        if holder.peer.unproven is not None:
             self._context.prove(holder.peer, now)
         if request.lapsed:
             self._stats.count("segments_late")
@@ -270,7 +270,7 @@ class Transfer:
         request.answered = True
         latency_s = now - request.sent_at
         if request.samples:
-            holder.peer.rtt.sample(latency_s)
+            holder.peer.sample_rtt(latency_s)
         window.on_first_segment(latency_s, request.round, now)
         if request.lapsed:
             return

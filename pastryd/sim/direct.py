@@ -193,12 +193,13 @@ def _install(
     for handle in (*leaf_set.members(), *table.entries()):
         peer = context.peers.of(handle)
         other = ring.index_of[handle.id]
-        peer.proven = peer.active = True
+        peer.unproven = None
+        peer.active = True
         peer.last_heard = now
         peer.digest = digests[other]
         peer.digest_told = digests[index]
         if ring.latency is not None and peer.srtt_s is None:
-            peer.rtt.sample(2 * ring.latency.delay_s(index, other))
+            peer.sample_rtt(2 * ring.latency.delay_s(index, other))
 
 
 def random_key(rng: Random) -> int:

@@ -4,15 +4,20 @@ Bounded: who is in no table of ours is forgotten when newer peers need the room.
 the machines in `protocol/` do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 
 from pastryd.ids import NodeId
 from pastryd.state.handle import Endpoint, Handle
-from pastryd.state.rtt import RttEstimator
+from pastryd.state.rtt import RtoBounds, retransmission_timeout, smoothed
 
 HELD_MAX = 8
 PEERS_MAX = 8192
+IDLE_S = 60.0
+"""After so long without a word in either direction a node in no table of ours is forgotten."""
+REMEMBERED_S = 600.0
+"""The same, for who was given up for dead, or whose path's capacity we know."""
+NEVER = float("-inf")
 
 
 def is_loopback(host: str) -> bool:
@@ -28,51 +33,60 @@ class Liveness(Enum):
     DEAD = "dead"
 
 
+class Unproven:
+    """What an address that has not shown yet that it receives what we send may be sent."""
+
+    __slots__ = ("credit_bytes", "held", "hello_nonce", "spoke")
+
+    def __init__(self) -> None:
+        self.spoke = False
+        """Something came from this very address; otherwise we know it from hearsay alone."""
+        self.credit_bytes = 0
+        """What it may still be sent."""
+        self.held: Sequence[bytes] = ()
+        """What waits for the proof; a new list each time, mostly there is none."""
+        self.hello_nonce = 0
+        """Of the `Hello` that is on its way to prove it; 0: none."""
+
+
 class Peer:
     """One other node, or a client."""
 
     __slots__ = (
+        "_rto_bounds",
         "_told",
         "active",
         "advertised",
-        "credit_bytes",
         "digest",
         "digest_told",
         "handle",
-        "held",
-        "hello_nonce",
         "last_heard",
         "last_sent",
         "liveness",
-        "proven",
-        "rtt",
+        "rttvar_s",
         "rumour",
-        "spoke",
+        "srtt_s",
+        "unproven",
         "window",
     )
 
-    def __init__(self, handle: Handle, rtt: RttEstimator) -> None:
+    def __init__(self, handle: Handle, rto_bounds: RtoBounds) -> None:
         self.handle = handle
-        self.rtt = rtt
+        self._rto_bounds = rto_bounds
+        self.srtt_s: float | None = None
+        """Smoothed RTT; None before the first sample."""
+        self.rttvar_s = 0.0
         self.liveness = Liveness.ALIVE
         self.active = False
         self.advertised: Endpoint | None = None
         """Where it says that it wants to be reached, if it says so."""
         self._told: Handle | None = None
-        self.proven = False
-        """The address showed that it receives what we send to it."""
-        self.spoke = False
-        """Something came from this very address; otherwise we know it from hearsay alone."""
+        self.unproven: Unproven | None = Unproven()
+        """None: the address showed that it receives what we send to it."""
         self.rumour: Handle | None = None
         """A later life of it elsewhere, of which others told us and which nobody has asked yet."""
-        self.credit_bytes = 0
-        """What an unproven address may still be sent."""
-        self.held: Sequence[bytes] = ()
-        """What waits for the address to be proven; a new list each time, mostly there is none."""
-        self.hello_nonce = 0
-        """Of the `Hello` that is on its way to prove the address; 0: none."""
-        self.last_heard = float("-inf")
-        self.last_sent = float("-inf")
+        self.last_heard = NEVER
+        self.last_sent = NEVER
         self.digest = 0
         """Of its leaf set, as it last told us."""
         self.digest_told = 0
@@ -98,11 +112,19 @@ class Peer:
         known, self.handle = self.handle, handle
         if known.endpoint == handle.endpoint:
             return False
-        self.proven = False
-        self.spoke = False
-        self.credit_bytes = 0
-        self.hello_nonce = 0
+        fresh = Unproven()
+        if self.unproven is not None:
+            fresh.held = self.unproven.held
+        self.unproven = fresh
         return True
+
+    def advertise(self, host: str, port: int) -> None:
+        """Note where it says that it wants to be reached (no host: it does not say)."""
+        endpoint = self.handle.endpoint
+        if (host, port) != endpoint:
+            self.advertised = (host, port) if host else None
+        else:
+            self.advertised = endpoint
 
     @property
     def told(self) -> Handle:
@@ -118,20 +140,24 @@ class Peer:
         return told
 
     @property
-    def srtt_s(self) -> float | None:
-        """Smoothed RTT, None before the first sample."""
-        return self.rtt.srtt
+    def rto_s(self) -> float:
+        """How long to wait for an answer, in seconds (`rtt.py`)."""
+        return retransmission_timeout(self.srtt_s, self.rttvar_s, self._rto_bounds)
+
+    def sample_rtt(self, rtt_s: float) -> None:
+        """Take in one measured round trip (`rtt.py`)."""
+        self.srtt_s, self.rttvar_s = smoothed(self.srtt_s, self.rttvar_s, rtt_s)
 
 
 class PeerTable:
     """Peers by id."""
 
-    __slots__ = ("_keep", "_new_rtt", "_peers")
+    __slots__ = ("_keep", "_peers", "_rto_bounds")
 
-    def __init__(self, new_rtt: Callable[[], RttEstimator], keep: Callable[[NodeId], bool]) -> None:
+    def __init__(self, rto_bounds: RtoBounds, keep: Callable[[NodeId], bool]) -> None:
         """`keep` tells which ids must not be forgotten."""
         self._peers: dict[NodeId, Peer] = {}
-        self._new_rtt = new_rtt
+        self._rto_bounds = rto_bounds
         self._keep = keep
 
     def get(self, node_id: NodeId) -> Peer | None:
@@ -146,22 +172,30 @@ class PeerTable:
         it off: if it did restart elsewhere it will answer there.
         """
         peer = self._peers.get(handle.id)
-        if peer is not None and handle.incarnation > peer.handle.incarnation:
-            if peer.liveness is not Liveness.ALIVE or peer.last_heard == float("-inf"):
-                peer.move_to(handle)
-            elif handle.endpoint != peer.endpoint:
-                peer.rumour = handle
         if peer is None:
             if len(self._peers) >= PEERS_MAX:
                 self._forget_some()
-            peer = self._peers[handle.id] = Peer(handle, self._new_rtt())
+            peer = self._peers[handle.id] = Peer(handle, self._rto_bounds)
+        elif peer.handle is not handle and handle.incarnation > peer.handle.incarnation:
+            if peer.liveness is not Liveness.ALIVE or peer.last_heard == NEVER:
+                peer.move_to(handle)
+            elif handle.endpoint != peer.endpoint:
+                peer.rumour = handle
         return peer
 
     def __len__(self) -> int:
         return len(self._peers)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
+
+    def forget_idle(self, now: float) -> None:
+        """Drop those with whom we have had nothing to do for a while and that no table needs."""
+        for peer in list(self._peers.values()):
+            lasting = peer.window is not None or peer.liveness is not Liveness.ALIVE
+            since = now - (REMEMBERED_S if lasting else IDLE_S)
+            if peer.last_heard < since and peer.last_sent < since and not self._keep(peer.id):
+                del self._peers[peer.id]
 
     def _forget_some(self) -> None:
         """Drop the older half of those that no table needs."""

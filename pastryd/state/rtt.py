@@ -2,35 +2,33 @@
 
 Karn's rule is the caller's: never pass the sample of a message that was sent more than once, for
 nobody knows which copy was answered. The floor may lie far below TCP's second (MSPastry, sec. 3.2),
-since a false alarm costs one detour and never removes anybody.
+since a false alarm costs one detour and never removes anybody. The two numbers are kept in the peer
+itself (`peers.py`), of which there are hundreds.
 """
 
+from typing import NamedTuple
 
-class RttEstimator:
-    """srtt, rttvar and the timeout that follows from them."""
 
-    __slots__ = ("_max_s", "_min_s", "rto", "rttvar", "srtt")
+class RtoBounds(NamedTuple):
+    """Least and most that a retransmission timeout may be, and what it is before any sample."""
 
-    def __init__(self, rto_min_s: float, rto_max_s: float, rto_initial_s: float) -> None:
-        assert 0 < rto_min_s <= rto_initial_s <= rto_max_s
-        self._min_s = rto_min_s
-        self._max_s = rto_max_s
-        self.srtt: float | None = None
-        """Smoothed RTT in seconds; None before the first sample."""
-        self.rttvar = 0.0
-        self.rto = rto_initial_s
-        """How long to wait for an answer, in seconds: srtt + 4 rttvar within the bounds."""
+    min_s: float
+    max_s: float
+    initial_s: float
 
-    def sample(self, rtt_s: float) -> None:
-        """Take in one measured round trip."""
-        rtt_s = max(rtt_s, 0.0)
-        srtt = self.srtt
-        if srtt is None:
-            self.srtt = srtt = rtt_s
-            self.rttvar = rtt_s / 2
-        else:
-            error = rtt_s - srtt
-            self.srtt = srtt = srtt + error / 8
-            self.rttvar += (abs(error) - self.rttvar) / 4
-        rto = srtt + 4 * self.rttvar
-        self.rto = min(max(rto, self._min_s), self._max_s)
+
+def smoothed(srtt_s: float | None, rttvar_s: float, rtt_s: float) -> tuple[float, float]:
+    """Return `(srtt, rttvar)` after one more measured round trip; `srtt_s` None: the first."""
+    rtt_s = max(rtt_s, 0.0)
+    if srtt_s is None:
+        return rtt_s, rtt_s / 2
+    error = rtt_s - srtt_s
+    return srtt_s + error / 8, rttvar_s + (abs(error) - rttvar_s) / 4
+
+
+def retransmission_timeout(srtt_s: float | None, rttvar_s: float, bounds: RtoBounds) -> float:
+    """Return how long to wait for an answer, in seconds: srtt + 4 rttvar within the bounds."""
+    shortest, longest, initial = bounds
+    if srtt_s is None:
+        return initial
+    return min(max(srtt_s + 4 * rttvar_s, shortest), longest)

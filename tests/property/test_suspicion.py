@@ -5,13 +5,15 @@ from hypothesis import strategies as st
 
 from pastryd.ids import Position
 from pastryd.protocol.suspicion import Awareness, Suspicion
-from pastryd.state.rtt import RttEstimator
+from pastryd.state.peers import Peer
+from pastryd.state.rtt import RtoBounds
 from pastryd.state.tuning import (
     expected_hops,
     failure_probability,
     raw_loss,
     table_probe_period,
 )
+from tests.support.builders import handle_at
 
 accusers = st.integers(0, 12).map(Position)
 
@@ -55,10 +57,10 @@ def test_awareness_stays_within_its_bounds(steps: list[int], score_max: int) -> 
 
 @given(st.lists(st.floats(-0.01, 30)))
 def test_rto_is_always_within_its_bounds(samples: list[float]) -> None:
-    rtt = RttEstimator(0.02, 3.0, 0.5)
+    peer = Peer(handle_at(1), RtoBounds(0.02, 3.0, 0.5))
     for sample in samples:
-        rtt.sample(sample)
-        assert 0.02 <= rtt.rto <= 3.0
+        peer.sample_rtt(sample)
+        assert 0.02 <= peer.rto_s <= 3.0
 
 
 @given(st.floats(1e-3, 1e6), st.floats(1.0, 10.0), st.floats(0, 0.1))

@@ -99,7 +99,8 @@ class Link:
     def peer(self, at: int, of: int) -> Peer:
         """Return what station `at` believes of station `of`."""
         peer = self.stations[at].context.peers.of(self.stations[of].context.identity)
-        peer.proven = peer.proven or self.proven
+        if self.proven:
+            peer.unproven = None
         return peer
 
     def hold(self, value: bytes, *stations: int) -> Name:
@@ -207,7 +208,8 @@ class Link:
     def _receive(self, station: Station, source: Station, data: bytes) -> None:
         context, transfer = station.context, station.transfer
         peer = context.heard(source.context.identity, len(data), self.now)
-        peer.proven = peer.proven or self.proven
+        if self.proven:
+            peer.unproven = None
         match decode(data):
             case Pull() as message:
                 transfer.on_pull(message, peer, self.now)

@@ -225,7 +225,7 @@ class Wire:
         self.endpoint = ("10.8.8.8", next(PORTS))
         self.handle = Handle(network.rng.randbytes(32), *self.endpoint, 1)
         network.others[self.endpoint] = self.receive
-        node.core.context.peers.of(self.handle).proven = True
+        node.core.context.peers.of(self.handle).unproven = None
 
     def receive(self, data: bytes, sender: Handle, now: float) -> None:
         message = decode(data)

@@ -49,7 +49,7 @@ class Pair:
         self.now = 0.0
         self.done: list[bool | None] = []
         for side, other in (self.sides, self.sides[::-1]):
-            side.context.peers.of(other.context.identity).proven = True
+            side.context.peers.of(other.context.identity).unproven = None
 
     def compare(self, arcs=(WHOLE,)) -> None:
         a, b = self.sides

@@ -5,7 +5,8 @@ from random import Random
 
 from pastryd.ids import Position
 from pastryd.state.leaf_set import LeafSet
-from pastryd.state.rtt import RttEstimator
+from pastryd.state.peers import Peer
+from pastryd.state.rtt import RtoBounds
 from pastryd.state.tuning import (
     FailureHistory,
     expected_hops,
@@ -20,19 +21,19 @@ from tests.support.oracle import largest_within
 
 
 def test_the_first_sample_sets_srtt_and_half_of_it_as_variation() -> None:
-    rtt = RttEstimator(0.01, 3.0, 0.5)
-    assert rtt.rto == 0.5 and rtt.srtt is None
-    rtt.sample(0.1)
-    assert rtt.srtt == 0.1 and isclose(rtt.rto, 0.3)
-    rtt.sample(0.2)
-    assert isclose(rtt.srtt or 0.0, 0.1125) and isclose(rtt.rttvar, 0.0625)
+    peer = Peer(handle_at(1), RtoBounds(0.01, 3.0, 0.5))
+    assert peer.rto_s == 0.5 and peer.srtt_s is None
+    peer.sample_rtt(0.1)
+    assert peer.srtt_s == 0.1 and isclose(peer.rto_s, 0.3)
+    peer.sample_rtt(0.2)
+    assert isclose(peer.srtt_s, 0.1125) and isclose(peer.rttvar_s, 0.0625)
 
 
 def test_steady_samples_bring_the_timeout_down_to_the_floor() -> None:
-    rtt = RttEstimator(0.02, 3.0, 0.5)
+    peer = Peer(handle_at(1), RtoBounds(0.02, 3.0, 0.5))
     for _ in range(100):
-        rtt.sample(0.001)
-    assert rtt.rto == 0.02
+        peer.sample_rtt(0.001)
+    assert peer.rto_s == 0.02
 
 
 def test_failure_probability_follows_the_formula() -> None:
