@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("numpy", reason="numpy is an optional extra (sim)")
 
+from pastryd.sim.paper.direct import direct
 from pastryd.sim.paper.hops import histogram, hops
 from pastryd.sim.paper.stretch import stretch
 from pastryd.sim.plot import plot
@@ -65,6 +66,18 @@ def test_plots_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
     drawn = plot(hops(seed=7, sizes=(1_000,), lookups=100), tmp_path)
     assert [path.suffix for path in drawn] == [".png", ".svg"]
     assert all(path.stat().st_size for path in drawn)
+
+
+def test_tables_built_directly_are_those_that_the_protocol_builds() -> None:
+    table = direct(seed=1, size=500, lookups=5_000, later_s=0.0)
+    assert table.grid is not None
+    ours, joined, _ = table.grid.document()
+    assert joined["leaf sets that differ"] == 0
+    assert joined["of which no node fits"] == 0
+    assert ours["slots filled"] == ours["slots for which a node exists"]
+    assert float(joined["slots filled"]) > 0.97 * float(ours["slots filled"])
+    assert float(joined["hops"]) == pytest.approx(float(ours["hops"]), rel=0.03)
+    assert float(joined["stretch"]) < 2.5
 
 
 def test_without_numpy_one_line_says_what_to_install() -> None:

@@ -29,6 +29,7 @@ TABLES: dict[str, Measure] = {
     "hops": _with_numpy("hops", "hops"),
     "histogram": _with_numpy("hops", "histogram"),
     "stretch": _with_numpy("stretch", "stretch"),
+    "direct": _with_numpy("direct", "direct"),
     "failures": lambda seed, matrix: failures(seed),
     "churn": churn,
     "traces": traces,
