@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pastryd.sim.scenario import Scenario
     from pastryd.sim.workload import Get, Workload
 
-SENT_PER_S_MAX = 4000
-"""Datagrams of one node in one second: more is a storm."""
 TIMERS_MAX = 20_000
 REQUESTS_MAX = 4000
+PULLS_MAX = 200
+MISSING_MAX = 2000
 
 
 class CheckError(AssertionError):
@@ -128,8 +128,10 @@ class Copies:
 class Load:
     """What nodes send, and what they keep."""
 
-    def __init__(self, scenario: "Scenario") -> None:
+    def __init__(self, scenario: "Scenario", sent_per_s_max: float) -> None:
+        """`sent_per_s_max`: datagrams that a node may send in a second; more is a storm."""
         self._scenario = scenario
+        self._sent_per_s_max = sent_per_s_max
         self._sent: dict[int, int] = {}
         self._at = scenario.world.now
         self.sent_per_s_max = 0.0
@@ -143,13 +145,18 @@ class Load:
             sent = node.sent - self._sent.get(node.number, 0)
             self._sent[node.number] = node.sent
             self.sent_per_s_max = max(self.sent_per_s_max, sent / elapsed_s)
-            if sent / elapsed_s > SENT_PER_S_MAX:
+            if sent / elapsed_s > self._sent_per_s_max:
                 raise CheckError("storm", f"node {node.number} sent {sent} in {elapsed_s:.1f} s")
-            context, storage = node.core.context, node.core.items.storage
+            context, items = node.core.context, node.core.items
             kept = {
                 "timers": (len(context.deadlines), TIMERS_MAX),
                 "requests": (len(node.core._requests), REQUESTS_MAX),
-                "cached bytes": (storage.cache_bytes, 2 * context.config.cache_bytes),
+                "cached bytes": (items.storage.cache_bytes, 2 * context.config.cache_bytes),
+                "peers": (len(context.peers), len(self._scenario.machines)),
+                "pulls": (len(items.transfer), PULLS_MAX),
+                "missing items": (items.replication.missing, MISSING_MAX),
+                "puts": (items.blobs.puts, REQUESTS_MAX),
+                "searches": (items.blobs.searches, REQUESTS_MAX),
             }
             for what, (count, limit) in kept.items():
                 if count > limit:

@@ -40,7 +40,9 @@ class FaultDraws:
         """
         now = self._scenario.world.now
         self._weak_until = [t for t in self._weak_until if t > now]
-        enough = len(self._scenario.up) > 2
+        # Not all may leave at once: somebody has to be there in the end.
+        staying = [n for n in self._scenario.up if not n.core.items.replication.leaving]
+        enough = len(staying) > 2
         if self._options.wild:
             return enough
         if not enough or len(self._weak_until) >= self._options.replicas - 1:

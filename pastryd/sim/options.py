@@ -45,6 +45,8 @@ class Options:
     """Clock rates differ by so much to either side."""
     wild: bool
     """Nodes die without regard to how many copies are left."""
+    large: int
+    """Large blobs that are put in all, about; a mebibyte each costs as much as a small run."""
     steps: int
     fault_chance: float
     kinds: tuple[str, ...]
@@ -65,6 +67,7 @@ class Options:
             write_s=rng.choice([0.0005, 0.01, 0.1]),
             clock_spread=rng.choice([0.0, 0.0, 0.001, 0.05]),
             wild=rng.random() < 0.25,
+            large=rng.choice([0, 0, 0, 1, 2]),
             steps=rng.choice([20, 40, 60]),
             fault_chance=rng.choice([0.1, 0.3, 0.3, 0.6]),
             kinds=tuple(kind for kind in KINDS if rng.random() < 0.5),

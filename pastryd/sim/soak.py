@@ -6,16 +6,17 @@ Owns the two phases and how a run is told; faults, workload and checkers have th
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import TextIO
 
-from pastryd.protocol.blobs_find import Object
 from pastryd.sim import checkers, faults
 from pastryd.sim.checkers import CheckError, Copies, Load
 from pastryd.sim.fault_draws import REPAIR_WINDOW_S, FaultDraws
+from pastryd.sim.large import LargeBlobs
 from pastryd.sim.logbook import tell
 from pastryd.sim.options import Options
 from pastryd.sim.scenario import Scenario
@@ -27,6 +28,12 @@ Echo = Callable[[str], object]
 
 CALM_WINDOW_S = 30.0
 LIVENESS_S = 120.0
+LARGE_GET_CHANCE = 0.15
+"""In each step of the safety phase, once there is a large blob."""
+SENT_PER_S_MAX = 4000.0
+"""Datagrams of one node in one second: more is a storm."""
+LARGE_SENT_PER_S_MAX = 20_000.0
+"""The same where large blobs are: 1,000 of them are a mebibyte."""
 IDLE_PER_S_MAX = 6.0
 """Datagrams of a node per second when nothing happens, with the `lan` preset."""
 
@@ -50,11 +57,12 @@ class Soak:
             rng.getrandbits(64), options.config(), model, write_s=options.write_s
         )
         self.workload = Workload(self.scenario, Random(rng.getrandbits(64)))
+        self.large = LargeBlobs(self.scenario, self.workload, Random(rng.getrandbits(64)))
         window_s = CALM_WINDOW_S if options.wild else REPAIR_WINDOW_S
         self.copies = Copies(
             self.scenario, self.workload, window_s * options.scale, calm_only=options.wild
         )
-        self.load = Load(self.scenario)
+        self.load = Load(self.scenario, LARGE_SENT_PER_S_MAX if options.large else SENT_PER_S_MAX)
         self._faults = FaultDraws(self.scenario, options, rng)
         self.idle_per_s = 0.0
         if log is not None:
@@ -119,6 +127,10 @@ class Soak:
         for action in (self._put, self._get, workload.route):
             if up and self.rng.random() < 0.8:
                 action(self.rng.choice(up))
+        if up and self.rng.random() < self.options.large / self.options.steps:
+            self.large.put(self.rng.choice(up))
+        if up and self.large.acknowledged and self.rng.random() < LARGE_GET_CHANCE:
+            self.large.get(self.rng.choice(up), self.rng.choice(self.large.acknowledged))
 
     def _put(self, node: SimNode) -> None:
         self.workload.put(node)
@@ -160,16 +172,22 @@ class Soak:
         for name in acknowledged:
             gets.append(workload.get(self.rng.choice(scenario.up), name))
             self._advance(0.01 * scale)
+        large = [self.large.get(self.rng.choice(scenario.up), e) for e in self.large.acknowledged]
         for _ in range(50):
             workload.route(self.rng.choice(scenario.up))
         self._advance(20 * scale)
         if workload.routes or "wrong deliveries" in workload.counts:
             raise CheckError("routes", f"{len(workload.routes)} lost; {workload.counts}")
         for get in gets:
-            if get.name not in self.copies.excused and not isinstance(get.result, Object):
+            if get.name not in self.copies.excused and not get.brought_it:
                 failed.append(f"{get.name.hex()[:8]} {get.result}")
+        for blob in large:
+            part = blob.failed
+            if not blob.whole and (part is None or part.name not in self.copies.excused):
+                failed.append(f"large {blob.entry.hex()[:8]}")
         if failed:
-            raise CheckError("gets", f"{len(failed)} of {len(gets)} failed, first: {failed[0]}")
+            count = len(gets) + len(large)
+            raise CheckError("gets", f"{len(failed)} of {count} failed, first: {failed[0]}")
         self._check_idle()
 
     def _check_idle(self) -> None:
@@ -195,12 +213,16 @@ class Soak:
 def summary(soak: Soak) -> str:
     """Say in one line what a run did."""
     world = soak.scenario.world
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(soak.workload.counts.items()))
     return (
         f"seed {soak.seed}: trace {world.trace}, {world.datagrams} datagrams, until "
         f"{world.now:.1f}, idle {soak.idle_per_s:.2f}/s, busiest "
-        f"{soak.load.sent_per_s_max:.0f}/s, {len(soak.copies.excused)} excused; {counts}"
+        f"{soak.load.sent_per_s_max:.0f}/s, {len(soak.copies.excused)} excused; "
+        f"{_told(soak.workload.counts)}"
     )
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
 
 
 def failure(soak: Soak, error: Exception) -> str:
@@ -217,6 +239,7 @@ def soak_many(seeds: Iterable[int], seconds: float | None, echo: Echo) -> int:
     """Run many seeds; return how many failed. After `seconds` of real time no other is begun."""
     started = time.monotonic()
     ran = failed = datagrams = 0
+    counts = Counter[str]()
     for seed in seeds:
         if seconds is not None and time.monotonic() - started > seconds:
             break
@@ -228,8 +251,9 @@ def soak_many(seeds: Iterable[int], seconds: float | None, echo: Echo) -> int:
             failed += 1
             echo(failure(soak, error))
         datagrams += soak.scenario.world.datagrams
+        counts.update(soak.workload.counts)
     elapsed_s = time.monotonic() - started
-    echo(f"{ran} seeds, {failed} failed, {datagrams} datagrams, {elapsed_s:.0f} s")
+    echo(f"{ran} seeds, {failed} failed, {datagrams} datagrams, {elapsed_s:.0f} s; {_told(counts)}")
     return failed
 
 

@@ -1,7 +1,8 @@
 """What clients do while things go wrong, and what they were told.
 
-Puts, gets and routes through random nodes. Owns what was acknowledged and what is under way; a
-result that can never be right (other bytes) fails the run at once, all others are handed on.
+Puts and gets of single items, and routes, through random nodes; large blobs are made of these
+(`large.py`). Owns what was acknowledged and what is under way; a result that can never be right
+(other bytes) fails the run at once, all others are handed on.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from random import Random
 
 from pastryd.ids import Name, Position, rank
 from pastryd.protocol.application import Application
-from pastryd.protocol.blobs_find import Failure, FindResult, Object
+from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
 from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import name_of
 from pastryd.sim.checkers import CheckError
@@ -20,6 +21,8 @@ from pastryd.state.handle import Handle
 from pastryd.wire.messages import Hop
 
 SIZES = (0, 1, 100, 1000, 5000, 40_000)
+
+ThenPut = Callable[[bool], None]
 
 
 @dataclass(slots=True)
@@ -31,6 +34,11 @@ class Get:
     began: float
     result: FindResult | None = None
     ended: float = 0.0
+
+    @property
+    def brought_it(self) -> bool:
+        """Whether it ended with the item; that its bytes are right was checked then."""
+        return isinstance(self.result, Object | Entries)
 
 
 class _Delivered(Application):
@@ -61,6 +69,8 @@ class Workload:
         self._scenario = scenario
         self._rng = rng
         self.acknowledged: dict[Name, bytes] = {}
+        self.key_of: dict[Name, Name] = {}
+        """Of index entries: by what they are asked for."""
         self.on_acknowledged: Callable[[Name], None] = lambda name: None
         self.on_get: Callable[[Get], None] = lambda get: None
         self.under_way: dict[int, tuple[SimNode, str, float]] = {}
@@ -74,7 +84,8 @@ class Workload:
     def _register(self, node: SimNode) -> None:
         node.core.register(_Delivered(node, self))
 
-    def _count(self, what: str) -> None:
+    def count(self, what: str) -> None:
+        """Count something for the summary."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
     def _begin(self, node: SimNode, what: str) -> int:
@@ -85,29 +96,37 @@ class Workload:
     # -- operations --
 
     def put(self, node: SimNode, size: int | None = None) -> Name:
-        """Put a blob of random bytes through a node."""
-        scenario = self._scenario
+        """Put a blob of random bytes, which is one item, through a node."""
         value = self._rng.randbytes(self._rng.choice(SIZES) if size is None else size)
         name = name_of(value)
+        self.put_item(node, name, value)
+        return name
+
+    def put_item(
+        self, node: SimNode, name: Name, value: bytes, then: ThenPut = lambda full: None
+    ) -> None:
+        """Put an item through a node; `then` is told whether k copies were acknowledged."""
+        scenario = self._scenario
         number = self._begin(node, f"put {name.hex()[:8]}")
         replicas = scenario.world.config.replicas
 
         def ended(result: PutResult, now: float) -> None:
             self.under_way.pop(number, None)
             scenario.note(f"put {name.hex()[:8]} {result.status.name} {result.copies} copies")
-            self._count("puts")
-            if result.copies >= replicas and name not in self.acknowledged:
-                self._count("acknowledged")
+            self.count("puts")
+            full = result.copies >= replicas
+            if full and name not in self.acknowledged:
+                self.count("acknowledged")
                 self.acknowledged[name] = value
                 self.on_acknowledged(name)
+            then(full)
 
         scenario.step(
             node, lambda now: node.core.items.blobs.put(name, len(value), value, None, ended, now)
         )
-        return name
 
-    def get(self, node: SimNode, name: Name) -> Get:
-        """Get an acknowledged blob through a node."""
+    def get(self, node: SimNode, name: Name, then: Callable[[Get], None] = lambda get: None) -> Get:
+        """Get an acknowledged item through a node, an index entry by the key that it is of."""
         scenario = self._scenario
         get = Get(node, name, scenario.world.now)
         number = self._begin(node, f"get {name.hex()[:8]}")
@@ -115,14 +134,16 @@ class Workload:
         def ended(result: FindResult, now: float) -> None:
             self.under_way.pop(number, None)
             get.result, get.ended = result, scenario.world.now
-            if isinstance(result, Object) and bytes(result.value) != self.acknowledged[name]:
+            if get.brought_it and not _is_right(result, self.acknowledged[name]):
                 raise CheckError("wrong bytes", f"{name.hex()[:8]} through node {node.number}")
             told = result.name if isinstance(result, Failure) else "ok"
             scenario.note(f"get {name.hex()[:8]} {told}")
-            self._count(f"gets {told}")
+            self.count(f"gets {told}")
             self.on_get(get)
+            then(get)
 
-        scenario.step(node, lambda now: node.core.items.blobs.find(name, ended, now))
+        asked = self.key_of.get(name, name)
+        scenario.step(node, lambda now: node.core.items.blobs.find(asked, ended, now))
         return get
 
     def route(self, node: SimNode) -> None:
@@ -130,14 +151,21 @@ class Workload:
         key = Position(self._rng.getrandbits(128))
         payload = self._rng.randbytes(12)
         self.routes[payload] = key
-        self._count("routes")
+        self.count("routes")
         self._scenario.step(node, lambda now: node.core.route(key, payload, _Delivered.name, now))
 
     def delivered(self, node: SimNode, key: Position, payload: bytes) -> None:
         """A routed message is there: is it where it belongs, among those that answer?"""
         if self.routes.pop(payload, None) is None:
-            self._count("routes delivered again")
+            self.count("routes delivered again")
             return
         own = rank(key, node.id)
         closer = [n for n in self._scenario.up if n.core.active and rank(key, n.id) < own]
-        self._count("wrong deliveries" if closer else "right deliveries")
+        self.count("wrong deliveries" if closer else "right deliveries")
+
+
+def _is_right(result: FindResult, value: bytes) -> bool:
+    """Tell whether a get brought what was put; of index entries, one at least."""
+    if isinstance(result, Entries):
+        return value in result.records
+    return isinstance(result, Object) and bytes(result.value) == value

@@ -1,10 +1,14 @@
 """The checkers find what they are there for: each is shown what must not be."""
 
+from random import Random
+
 import pytest
 
 from pastryd.protocol.blobs_find import Failure
+from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
 from pastryd.sim.faults import Crash, Restart
+from pastryd.sim.large import LargeBlobs
 from tests.sim.swarm import Swarm
 
 
@@ -57,6 +61,22 @@ def test_wrong_bytes_and_not_found_end_a_run_at_once() -> None:
         swarm.run(1)
 
 
+def test_a_large_blob_with_another_content_than_its_key_says_is_seen() -> None:
+    swarm = Swarm(5)
+    workload = swarm.workload
+    large = LargeBlobs(swarm, workload, Random(3))
+    large.put(swarm.up[0])
+    swarm.run(5)
+    record = IndexEntry.decode(workload.acknowledged[large.acknowledged[0]])
+    lie = IndexEntry(name_of(b"another"), record.manifest, record.size)
+    workload.key_of[lie.name] = lie.key
+    workload.put_item(swarm.up[0], lie.name, lie.encode())
+    swarm.run(5)
+    with pytest.raises(CheckError, match="wrong bytes: large blob"):
+        large.get(swarm.up[0], lie.name)
+        swarm.run(2)
+
+
 def test_a_missing_or_surplus_copy_and_a_stale_leaf_set_are_seen() -> None:
     swarm = Swarm(6)
     name = swarm.fill(1)[0]
@@ -71,7 +91,7 @@ def test_a_missing_or_surplus_copy_and_a_stale_leaf_set_are_seen() -> None:
 
 def test_a_storm_is_one() -> None:
     swarm = Swarm(3)
-    load = Load(swarm)
+    load = Load(swarm, 4000)
     load.check()
     swarm.machines[0].sent += 5000
     with pytest.raises(CheckError, match="storm: node 0"):

@@ -1,10 +1,11 @@
 """Each kind of fault by itself: what it does to a swarm, and that the swarm gets over it."""
 
 from functools import partial
+from random import Random
 
 import pytest
 
-from pastryd.protocol.blobs_find import Object
+from pastryd.protocol.blobs_find import Failure, Object
 from pastryd.sim.faults import (
     FOREVER,
     BitRot,
@@ -22,6 +23,7 @@ from pastryd.sim.faults import (
     ThinUplink,
     Weather,
 )
+from pastryd.sim.large import LargeBlobs
 from tests.sim.swarm import Swarm
 
 
@@ -195,3 +197,36 @@ def test_a_small_bad_copy_that_another_node_was_given_is_replaced() -> None:
     swarm.step(node, partial(node.core.forget, name))
     swarm.run(15)
     assert len(swarm.copies.holders(name)) == 3
+
+
+def test_a_large_blob_is_whole_though_holders_of_its_parts_crash_and_links_lose() -> None:
+    swarm = Swarm(10)
+    large = LargeBlobs(swarm, swarm.workload, Random(3))
+    swarm.apply(Weather(0.1, 0.05, 0.1, seconds=15.0))
+    large.put(swarm.machines[0])
+    swarm.run(5)
+    entry = large.acknowledged[0]
+    for name in list(swarm.workload.acknowledged):
+        victim = swarm.holders(name)[0]
+        if victim and len(swarm.down) < 2:
+            swarm.apply(Crash((victim,)))
+    assert len(swarm.down) == 2
+    gets = [large.get(node, entry) for node in swarm.up]
+    swarm.run(15)
+    assert all(get.whole for get in gets)
+    swarm.settle(60)
+
+
+def test_a_put_of_a_large_blob_whose_access_node_dies_leaves_nothing_at_its_key() -> None:
+    swarm = Swarm(6)
+    large = LargeBlobs(swarm, swarm.workload, Random(3))
+    large.put(swarm.machines[2])
+    swarm.run(0.02)
+    swarm.apply(Crash((2,)))
+    swarm.run(5)
+    assert not large.acknowledged
+    entry = next(iter(swarm.workload.key_of))
+    swarm.workload.acknowledged[entry] = b"never"
+    get = swarm.workload.get(swarm.machines[0], entry)
+    swarm.run(5)
+    assert get.result is Failure.NOT_FOUND
