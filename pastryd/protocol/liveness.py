@@ -60,6 +60,7 @@ class LivenessMonitor:
         "_refutations",
         "_requests",
         "_stopped",
+        "_trusted_at",
         "_watched",
         "awareness",
     )
@@ -74,6 +75,7 @@ class LivenessMonitor:
         self._helping = 0
         self._refutations = TokenBucket(REFUTATIONS_PER_S, REFUTATIONS_BURST)
         self._watched: tuple[NodeId, float] | None = None
+        self._trusted_at = float("-inf")
         self._stopped = False
         self.awareness = Awareness()
 
@@ -118,7 +120,8 @@ class LivenessMonitor:
         if self._stopped:
             return
         config = self._context.config
-        patience = self.awareness.scale(config.heartbeat_s + config.heartbeat_grace_s)
+        period = config.heartbeat_s + config.heartbeat_grace_s
+        patience = self.awareness.scale(period)
         right = self._context.leaf_set.immediate_right
         next_at = now + config.heartbeat_s / 2
         if right is not None:
@@ -131,7 +134,11 @@ class LivenessMonitor:
                 self.doubt(peer, None, now)
             else:
                 next_at = silent_since + patience
-        self._context.deadlines.arm(min(next_at, now + patience), self._watch)
+                if peer.last_heard > self._trusted_at:
+                    # Its heartbeat came in time: we do hear.
+                    self._trusted_at = peer.last_heard
+                    self.awareness.trust()
+        self._context.deadlines.arm(min(next_at, now + period), self._watch)
 
     # -- doubt --
 
@@ -197,7 +204,9 @@ class LivenessMonitor:
         if answer is None:
             # Not even the helper answered: perhaps it is us who cannot hear.
             self.awareness.doubt()
-        elif answer.alive:
+        else:
+            self.awareness.trust()
+        if answer is not None and answer.alive:
             self._context.stats.count("saved_by_indirect_ping")
             self.clear(doubt.peer, now)
             return

@@ -101,3 +101,18 @@ def test_a_cut_off_node_stretches_its_own_timeouts() -> None:
     assert lonely.core.liveness.awareness.score > 0
     network.split()
     network.run_until(network.is_consistent, 60)
+
+
+def test_a_node_that_hears_its_neighbours_again_trusts_itself_again() -> None:
+    """Lifeguard: what came in time lowers the score. Else each death among the helpers would raise
+    it for good, and a node that has seen many would notice no death within a minute.
+    """
+    network = VirtualNetwork(seed=6)
+    nodes = network.ring(24, settle_s=5)
+    for pair in (nodes[2:4], nodes[8:10], nodes[14:16], nodes[19:21]):
+        for node in pair:
+            network.crash(node)
+        network.run(5)
+    scores = [node.core.liveness.awareness.score for node in network.live]
+    network.run(10)
+    assert [node.core.liveness.awareness.score for node in network.live] == [0] * 16, scores
