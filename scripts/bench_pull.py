@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import resource
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing.connection import Connection
@@ -30,6 +31,7 @@ from pastryd.service import Service
 from pastryd.state.handle import Handle
 
 Identity = tuple[bytes, str, int, int]
+LISTEN = "127.0.0.1:0"
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Settings:
     data_dir: Path
     bootstrap: tuple[str, ...] = ()
     bootstrap_timeout: float | None = 10.0
-    listen: str = "127.0.0.1:0"
+    listen: str = LISTEN
     advertise: None = None
     capacity: None = None
     network_key_file: None = None
@@ -49,11 +51,11 @@ class Settings:
         return Config.lan(replicas=1)
 
 
-def hold(pipe: Connection, directory: str, items: int) -> None:
+def hold(pipe: Connection, directory: str, items: int, listen: str = LISTEN) -> None:
     """Be the holder: pin random items in memory, tell where we are and what we have."""
 
     async def run() -> None:
-        service = Service(Settings(Path(directory)))
+        service = Service(Settings(Path(directory), listen=listen))
         await service.start()
         rng = Random(1)
         names = []
@@ -73,35 +75,59 @@ def hold(pipe: Connection, directory: str, items: int) -> None:
     uvloop.run(run())
 
 
+class Pulls:
+    """Pulls items from one holder, several at a time, as long as `names` has more."""
+
+    def __init__(
+        self, service: Service, holder: Handle, names: Iterator[Name], background: bool = False
+    ) -> None:
+        self._node = service.node
+        self._call = service.driver.call
+        self._peer = self._node.context.peers.of(holder)
+        self._names = names
+        self._background = background
+        self._under_way = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.items = 0
+        """How many have come."""
+
+    def start(self, in_flight: int) -> None:
+        """Begin; `done` is set after the last one."""
+        for _ in range(in_flight):
+            self._call(self._next)
+
+    def _next(self, now: float) -> None:
+        name = next(self._names, None)
+        if name is None:
+            if not self._under_way and not self.done.done():
+                self.done.set_result(None)
+            return
+        self._under_way += 1
+        self._node.items.transfer.pull(
+            name,
+            OBJECT_BYTES_MAX,
+            [self._peer],
+            self._pulled,
+            now,
+            background=self._background,
+            deadline_s=60,
+        )
+
+    def _pulled(self, result: PullResult, now: float) -> None:
+        assert isinstance(result, Pulled), result
+        self._under_way -= 1
+        self.items += 1
+        self._next(now)
+
+
 async def pull_all(
     service: Service, holder: Handle, names: list[Name], in_flight: int
 ) -> dict[str, float]:
     """Pull all items once; return MB/s and our CPU seconds."""
-    node = service.node
-    loop = asyncio.get_running_loop()
-    waiting = iter(names)
-    done: asyncio.Future[None] = loop.create_future()
-    left = len(names)
-
-    def next_one(now: float) -> None:
-        name = next(waiting, None)
-        if name is not None:
-            peer = node.context.peers.of(holder)
-            node.items.transfer.pull(name, OBJECT_BYTES_MAX, [peer], pulled, now, deadline_s=60)
-
-    def pulled(result: PullResult, now: float) -> None:
-        nonlocal left
-        assert isinstance(result, Pulled), result
-        left -= 1
-        if left:
-            next_one(now)
-        else:
-            done.set_result(None)
-
+    pulls = Pulls(service, holder, iter(names))
     cpu, began = time.process_time(), time.perf_counter()
-    for _ in range(in_flight):
-        service.driver.call(next_one)
-    await done
+    pulls.start(in_flight)
+    await pulls.done
     spent = time.perf_counter() - began
     return {
         "MB_per_s": round(len(names) * OBJECT_BYTES_MAX / spent / 1e6, 1),
