@@ -27,7 +27,9 @@ QUEUE_MAX = 32_768
 HOLDERS_MAX = 8
 SOON_S = 0.2
 AGAIN_S = 1.0
-PULL_DEADLINE_S = 10.0
+PULL_DEADLINE_S = 120.0
+"""Of one item: as many as are pulled at once, of 1 MiB each, over 70 KB/s. Who falls silent is left
+long before; to give up what still arrives would only begin it anew."""
 BURST_S = 0.25
 BURST_BYTES_MIN = 2 << 20
 ITEM_COST_BYTES = 2048

@@ -5,7 +5,9 @@ from random import Random
 
 import pytest
 
+from pastryd.config import Config
 from pastryd.protocol.blobs_find import Failure, Object
+from pastryd.protocol.items import CHUNK_BYTES
 from pastryd.sim.faults import (
     FOREVER,
     BitRot,
@@ -230,3 +232,17 @@ def test_a_put_of_a_large_blob_whose_access_node_dies_leaves_nothing_at_its_key(
     get = swarm.workload.get(swarm.machines[0], entry)
     swarm.run(5)
     assert get.result is Failure.NOT_FOUND
+
+
+def test_repair_of_large_items_ends_over_a_path_that_is_slow() -> None:
+    """Found by seed 101442: pulls that shared a path each gave up after 10 s and began anew."""
+    swarm = Swarm(2, config=Config.lan(replicas=2))
+    swarm.apply(Crash((1,)))
+    swarm.run(5)
+    for _ in range(4):
+        swarm.workload.put(swarm.machines[0], CHUNK_BYTES)
+    swarm.run(1)
+    swarm.apply(ThinUplink(0, 200e3, 100_000, FOREVER))
+    swarm.apply(Restart(1))
+    swarm.run(60)
+    assert len(swarm.machines[1].disk.items) == 4
