@@ -42,3 +42,11 @@ class RingOracle:
         """Return the node closest to a key."""
         after = bisect_left(self._ids, key) % len(self._ids)
         return self._nodes[min(after, after - 1, key=lambda place: rank(key, self._ids[place]))]
+
+    def closest(self, key: int, count: int) -> "list[SimNode]":
+        """Return the nodes closest to a key, the root first."""
+        size = len(self._ids)
+        after = bisect_left(self._ids, key)
+        near = {place % size for place in range(after - count, after + count)}
+        places = sorted(near, key=lambda place: rank(key, self._ids[place]))
+        return [self._nodes[place] for place in places[:count]]

@@ -4,7 +4,7 @@ Owns the shape of `docs/results/`. Knows neither how a figure came about nor tod
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,18 +31,22 @@ class Curve:
 
     label: str
     points: list[tuple[float, float]]
+    reference: bool = False
+    """What to compare the curve before it with: dashed, in the same colour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture of a table: curves over x, or bars for some of its figures beside the published.
-
-    `bars`: labels of figures; `axes` then says what they measure in its second half alone.
-    """
+    """One picture of a table: curves over x, or a bar for each of some figures of the table."""
 
     axes: tuple[str, str]
+    """What x and y are; bars lie along x and need no y."""
     curves: Sequence[Curve] = ()
-    bars: Sequence[str] = ()
+    bars: Mapping[str, str] = field(default_factory=dict)
+    """What to write beside a bar -> the label of its figure."""
+    title: str = ""
+    logarithmic: bool = False
+    """Draw y on a logarithmic axis; points at 0 are left out."""
 
 
 Cell = str | int | float

@@ -31,7 +31,7 @@ def test_no_route_is_longer_than_intact_tables_allow() -> None:
 
 
 def test_routes_are_little_longer_than_the_direct_way() -> None:
-    table = stretch(seed=1, sizes=(1_000,), lookups=1_000, built=0)
+    table = stretch(seed=1, sizes=(1_000,), lookups=1_000, largest=0, built=0)
     assert all(1.0 <= figure.ours < 1.55 for figure in table.figures)
     assert any("skipped" in note for note in table.notes)
 
@@ -42,7 +42,7 @@ def test_stretch_is_small_with_real_latencies() -> None:
     matrix = Path(given) if given else beside
     if not matrix.is_file():
         pytest.skip("no latency matrix: set PASTRYD_LATENCY to a file of round-trip times")
-    table = stretch(seed=1, sizes=(1_000,), lookups=1_000, matrix=matrix, built=0)
+    table = stretch(seed=1, sizes=(1_000,), lookups=1_000, matrix=matrix, largest=0, built=0)
     assert table.figure("real latencies, 1000 nodes").ours < 1.5
 
 

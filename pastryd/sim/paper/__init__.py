@@ -9,7 +9,10 @@ from importlib import import_module
 from pathlib import Path
 
 from pastryd.sim.paper.churn import churn, traces
+from pastryd.sim.paper.durability import durability
 from pastryd.sim.paper.failures import failures
+from pastryd.sim.paper.nearest import nearest
+from pastryd.sim.paper.storage import storage
 from pastryd.sim.results import Table
 
 Measure = Callable[[int, Path | None], Table]
@@ -31,6 +34,9 @@ TABLES: dict[str, Measure] = {
     "stretch": _with_numpy("stretch", "stretch"),
     "direct": _with_numpy("direct", "direct"),
     "failures": lambda seed, matrix: failures(seed),
+    "durability": durability,
+    "nearest": nearest,
+    "storage": storage,
     "churn": churn,
     "traces": traces,
 }

@@ -39,7 +39,7 @@ def hops(
         points.append((size, mean))
     table.curves = [
         Curve("pastryd", points),
-        Curve("log16 N", [(size, log(size, 16)) for size in sizes]),
+        Curve("log16 N", [(size, log(size, 16)) for size in sizes], reference=True),
         Curve("Pastry 2001", [(n, PUBLISHED_HOPS[n]) for n in sizes if n in PUBLISHED_HOPS]),
     ]
     table.curves = [curve for curve in table.curves if curve.points]
@@ -74,7 +74,7 @@ def histogram(
         table.curves.append(Curve(f"pastryd, {size} nodes", parts))
         if published:
             label = f"Pastry 2001, {size} nodes"
-            table.curves.append(Curve(label, list(enumerate(published))))
+            table.curves.append(Curve(label, list(enumerate(published)), reference=True))
     return table
 
 

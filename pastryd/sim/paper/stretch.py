@@ -22,13 +22,15 @@ PUBLISHED_STRETCH = {"sphere": 1.4, "plane": 1.4, "transit-stub": 1.8}
 def stretch(
     seed: int = 1,
     matrix: Path | None = None,
-    sizes: Sequence[int] = (1_000, 3_000, 10_000, 30_000, 100_000, 1_000_000),
+    sizes: Sequence[int] = (1_000, 3_000, 10_000, 30_000, 100_000),
+    largest: int = 1_000_000,
     lookups: int = 100_000,
     built: int = 500,
 ) -> Table:
     """How much longer the way along a route takes than the direct one.
 
-    `built`: the same for so many nodes that joined by the protocol, whose tables know less.
+    `largest`: a last size for the first network, which costs minutes. `built`: the same for so many
+    nodes that joined by the protocol, whose tables know less.
     """
     models: dict[str, Callable[[Random], Model]] = {
         "sphere": Sphere,
@@ -50,7 +52,8 @@ def stretch(
         models = {"real latencies": lambda rng: Matrix.read(matrix, rng), **models}
     for name, model in models.items():
         points: list[tuple[float, float]] = []
-        for size in sizes:
+        last = (largest,) if name == next(iter(models)) and largest else ()
+        for size in (*sizes, *last):
             value = _stretch(model(Random(seed)), size, seed, lookups)
             table.figures.append(
                 Figure(f"{name}, {size} nodes", value, PUBLISHED_STRETCH.get(name))
