@@ -70,54 +70,49 @@ def durability(
     repaired: list[Curve] = []
     for k in replicas:
         rings = [_Ring(seed + run, nodes, items, k) for run in range(runs)]
-        ring, initial = rings[0], rings[0].holders()
+        initial = rings[0].holders()
         after = [one.kill_and_repair(batch, batches, repair_s) for one in rings]
-        at_once.append(Curve(f"k = {k}", []))
-        repaired.append(Curve(f"k = {k}", []))
-        formula: list[tuple[float, float]] = []
-        with_repair: list[tuple[float, float]] = []
+        curves = [Curve(f"k = {k}", []), Curve(f"k = {k}", [])]
+        formulas = [Curve("", [], reference=True), Curve("", [], reference=True)]
         survived = 1.0
         for number in range(1, batches + 1):
             killed = number * batch
-            lost_with_repair = sum(run[number - 1][0] for run in after) / runs / items
-            missing = sum(run[number - 1][1] for run in after)
-            random_sets, regions = ring.dead_sets(killed, draws), ring.regions(killed, draws)
-            lost = [_lost(initial, dead) for dead in random_sets]
+            dead = rings[0].dead_sets(killed, draws)
+            lost = [_lost(initial, one) for one in dead]
             mean = sum(lost) / draws / items
-            regional = sum(_lost(initial, dead) for dead in regions) / draws / items
+            regions = rings[0].regions(killed, draws)
+            regional = sum(_lost(initial, one) for one in regions) / draws / items
+            later = sum(run[number - 1][0] for run in after) / runs / items
+            missing = sum(run[number - 1][1] for run in after)
+            expected = lost_part(nodes, killed, k)
             survived *= 1 - lost_part(nodes - killed + batch, batch, k)
+            any_lost = f"{sum(one > 0 for one in lost)} of {draws}"
+            part = f"{killed / nodes:.0%}"
             table.grid.rows.append(
-                (
-                    k,
-                    f"{killed / nodes:.0%}",
-                    mean,
-                    lost_part(nodes, killed, k),
-                    regional,
-                    f"{sum(one > 0 for one in lost)} of {draws}",
-                    lost_with_repair,
-                    1 - survived,
-                    missing,
-                )
+                (k, part, mean, expected, regional, any_lost, later, 1 - survived, missing)
             )
-            formula.append((killed / nodes, lost_part(nodes, killed, k)))
-            with_repair.append((killed / nodes, 1 - survived))
-            at_once[-1].points.append((killed / nodes, mean))
-            repaired[-1].points.append((killed / nodes, lost_with_repair))
-        at_once.append(Curve("", formula, reference=True))
-        repaired.append(Curve("", with_repair, reference=True))
+            for curve, y in zip(
+                (*curves, *formulas), (mean, later, expected, 1 - survived), strict=True
+            ):
+                curve.points.append((killed / nodes, y))
+        at_once += [curves[0], formulas[0]]
+        repaired += [curves[1], formulas[1]]
     axes = ("part of the nodes that died", "part of the items lost")
     table.panels = [
         Panel(axes, at_once, title="at once", logarithmic=True),
         Panel(axes, repaired, title="a tenth at a time, with repair in between", logarithmic=True),
     ]
-    table.notes.append(
-        "At once: the mean over random sets of dead nodes, of the placement that the nodes made. A "
-        "region: those nearest in the network to some node. With repair: the mean of some runs, a "
-        "tenth of the first ring at a time; copies missing: of items not lost, just before that "
-        "batch died, in all runs. Formula: C(N - k, m - k) / C(N, m), for m dead of N; with "
-        "repair, as if every batch met k whole copies."
-    )
+    table.notes.append(_NOTE)
     return table
+
+
+_NOTE = (
+    "At once: the mean over random sets of dead nodes, of the placement that the nodes made. A "
+    "region: those nearest in the network to some node. With repair: the mean of some runs, a "
+    "tenth of the first ring at a time; copies missing: of items not lost, just before that "
+    "batch died, in all runs. Formula: C(N - k, m - k) / C(N, m), for m dead of N; with "
+    "repair, as if every batch met k whole copies; dashed in the picture."
+)
 
 
 def _lost(holders: dict[Name, frozenset[int]], dead: Collection[int]) -> int:
