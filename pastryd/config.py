@@ -62,6 +62,9 @@ class Config:
     # Datagrams.
     payload_bytes_max: int = 1135
     """1,200 less the header (49) and the seal's tag (16)."""
+    datagram_bytes_max: int = 1200
+    """The longest datagram that paths are probed for; a socket that forbids fragmentation: 65,000.
+    """
     receive_window_bytes: int = 192 << 10
     """How much all pulls of a node together may have asked for and not received."""
 

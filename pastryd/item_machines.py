@@ -99,6 +99,8 @@ class ItemMachines:
             m.Pull: self.transfer.on_pull,
             m.Segment: self.transfer.on_segment,
             m.Absent: self.transfer.on_absent,
+            m.PathProbe: self.transfer.prober.on_probe,
+            m.PathReply: self.transfer.prober.on_reply,
             m.Ranges: self.reconcile.on_ranges,
             m.Names: self.reconcile.on_names,
             m.Request: self.access.on_request,

@@ -217,6 +217,7 @@ class Service:
         config = replace(
             self._config,
             receive_window_bytes=max(self._config.receive_window_bytes, udp.window_bytes),
+            datagram_bytes_max=max(self._config.datagram_bytes_max, udp.datagram_bytes_max),
         )
         now = clock()
         node, stats = self._make_node(handle, config, now)

@@ -26,6 +26,7 @@ import uvloop
 
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.ids import Name
+from pastryd.net import udp
 from pastryd.protocol.pull_state import Pulled, PullResult
 from pastryd.service import Service
 from pastryd.state.handle import Handle
@@ -162,7 +163,9 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--in-flight", type=int, default=4)
+    parser.add_argument("--datagram", type=int, default=udp.DATAGRAM_BYTES_MAX, help="longest one")
     options = parser.parse_args()
+    udp.DATAGRAM_BYTES_MAX = options.datagram
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     ours, theirs = multiprocessing.Pipe()
     with TemporaryDirectory(prefix="pastryd-bench-") as one, TemporaryDirectory() as two:

@@ -77,7 +77,11 @@ class AccessLink:
         rng = Random(int.from_bytes(os.urandom(32), "big"))
         udp = UdpSocket(("::", 0), Stats())
         window_bytes = max(config.receive_window_bytes, udp.window_bytes)
-        config = replace(config, receive_window_bytes=window_bytes)
+        config = replace(
+            config,
+            receive_window_bytes=window_bytes,
+            datagram_bytes_max=max(config.datagram_bytes_max, udp.datagram_bytes_max),
+        )
         self._session = session = ClientSession(handle, config, rng)
         udp.stats = session.stats
         sessions = SessionTable(

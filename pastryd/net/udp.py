@@ -22,6 +22,10 @@ from pastryd.stats import Stats
 RECEIVE_BYTES = 65_535
 """The longest datagram, and the longest train, that there is."""
 
+DATAGRAM_BYTES_MAX = 65_000
+DATAGRAM_BYTES_ANYWHERE = 1200
+"""With and without the kernel's promise that nothing is cut into fragments."""
+
 TRAIN_BYTES_MAX = 65_000
 TRAIN_DATAGRAMS_MAX = 64
 """What UDP_SEGMENT takes in one call, headers left room for."""
@@ -36,6 +40,7 @@ _MAPPED = "::ffff:"
 _FORCE = {socket.SO_RCVBUF: 33, socket.SO_SNDBUF: 32}
 _WILDCARDS = ("", "::")
 _SOL_UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE = 10, 23, 3
 _STEP = struct.Struct("=H")
 _GRO_STEP = struct.Struct("=i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_GRO_STEP.size)
@@ -57,7 +62,15 @@ def endpoint_of(address: Address) -> Endpoint:
 class UdpSocket:
     """A bound, non-blocking UDP socket."""
 
-    __slots__ = ("_addresses", "_is_ipv6", "_receives_trains", "_sends_trains", "_socket", "stats")
+    __slots__ = (
+        "_addresses",
+        "_is_ipv6",
+        "_receives_trains",
+        "_sends_trains",
+        "_socket",
+        "datagram_bytes_max",
+        "stats",
+    )
 
     def __init__(self, listen: Endpoint, stats: Stats, offload: bool = True) -> None:
         """Bind to a numeric address. `::` hears IPv4 too, and is 0.0.0.0 where IPv6 is missing.
@@ -74,6 +87,11 @@ class UdpSocket:
             _enlarge(self._socket, option)
         self._sends_trains = offload and _accepts(self._socket, _UDP_SEGMENT, 0)
         self._receives_trains = offload and _accepts(self._socket, _UDP_GRO, 1)
+
+        self.datagram_bytes_max = (
+            DATAGRAM_BYTES_MAX if _forbid_fragments(self._socket) else DATAGRAM_BYTES_ANYWHERE
+        )
+        """The longest datagram worth trying: with fragments no path would seem too narrow."""
 
     def fileno(self) -> int:
         """Return the descriptor, for the event loop."""
@@ -137,7 +155,8 @@ class UdpSocket:
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 return False
-            self.stats.count("socket_send_errors")
+            too_long = error.errno == errno.EMSGSIZE
+            self.stats.count("datagrams_too_long" if too_long else "socket_send_errors")
         return True
 
     def send_train(self, train: bytes, step: int, endpoint: Endpoint) -> int:
@@ -156,12 +175,11 @@ class UdpSocket:
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     return 0
-                if error.errno not in _NO_OFFLOAD:
-                    self.stats.count("socket_send_errors")
-                    return len(train)
-                # Some devices and tunnels cannot, whatever the socket said when it was made.
-                self.stats.count("segmentation_offload_refused")
-                self._sends_trains = False
+                # Some devices and tunnels cannot, whatever the socket said when it was made. Long
+                # datagrams may be refused for their length: then one by one, this time.
+                if error.errno in _NO_OFFLOAD and step <= DATAGRAM_BYTES_ANYWHERE:
+                    self.stats.count("segmentation_offload_refused")
+                    self._sends_trains = False
         view = memoryview(train)
         for start in range(0, len(train), step):
             if not self.send(view[start : start + step], endpoint):
@@ -252,6 +270,19 @@ def _accepts(made: socket.socket, option: int, value: int) -> bool:
         return False
     try:
         made.setsockopt(_SOL_UDP, option, value)
+    except OSError:
+        return False
+    return True
+
+
+def _forbid_fragments(made: socket.socket) -> bool:
+    """Set DF, and have no opinion of the path's limit: what is too long shall vanish."""
+    if sys.platform != "linux":
+        return False
+    try:
+        made.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
     except OSError:
         return False
     return True

@@ -152,6 +152,8 @@ class ClientSession:
             m.Pull: self._transfer.on_pull,
             m.Segment: self._transfer.on_segment,
             m.Absent: self._transfer.on_absent,
+            m.PathProbe: self._transfer.prober.on_probe,
+            m.PathReply: self._transfer.prober.on_reply,
         }
 
     # -- what the driver calls --

@@ -143,7 +143,11 @@ class Context:
             self.stats.count("held_dropped")
             return
         unproven.held = [*unproven.held, data]
-        if not unproven.hello_nonce:
+        self.ask_proof(peer, now)
+
+    def ask_proof(self, peer: Peer, now: float) -> None:
+        """Say Hello to an address that has not proved itself, unless that is under way."""
+        if peer.unproven is not None and not peer.unproven.hello_nonce:
             self._prove(peer, HELLO_ATTEMPTS, now)
 
     def _prove(self, peer: Peer, attempts: int, now: float) -> None:

@@ -8,17 +8,19 @@ Knows nothing of answers, failures or callers: `transfer.py` tells it what ended
 from collections.abc import Callable, Collection
 
 from pastryd.ids import Name
-from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, Context
-from pastryd.protocol.pull_state import BURST_MAX, LAPSED_MAX, Holder, Pulling, Request
+from pastryd.protocol.context import Context
+from pastryd.protocol.path_window import PathWindow
+from pastryd.protocol.pull_state import LAPSED_MAX, Holder, Pulling, Request, segment_cost
 from pastryd.state.peers import Liveness
+from pastryd.wire.codec import SEGMENT_HEADER_BYTES
 from pastryd.wire.messages import Pull
 
-BUFFER_COST = 2
-"""The kernel charges a datagram that waits in a receive buffer at about twice its size."""
 BACKOFF_DOUBLINGS_MAX = 6
 BACKOFF_MAX_S = 2.0
-FEW = 8
-"""Asking for fewer segments than this waits for more room, unless the path is idle."""
+FEW_BYTES = 8_900
+"""Asking for less than this waits for more room, unless the path is idle."""
+PROBED_BYTES = 64 << 10
+"""Items from this size on are worth knowing how long their segments may be."""
 
 
 class PullQueue:
@@ -34,18 +36,20 @@ class PullQueue:
         "_reserve",
         "charged",
         "charged_background",
-        "cost",
         "requests",
+        "segment_bytes",
     )
 
     def __init__(self, context: Context, handle_timeout: Callable[[Request, float], None]) -> None:
         self._context = context
         self._handle_timeout = handle_timeout
-        self.cost = BUFFER_COST * (context.config.payload_bytes_max + DATAGRAM_OVERHEAD_BYTES)
-        self._limit = max(context.config.receive_window_bytes, self.cost)
-        self._limit_background = max(self._limit >> 1, self.cost)
+        self.segment_bytes = context.config.payload_bytes_max - SEGMENT_HEADER_BYTES
+        """What every path carries."""
+        cost = segment_cost(self.segment_bytes)
+        self._limit = max(context.config.receive_window_bytes, cost)
+        self._limit_background = max(self._limit >> 1, cost)
         # Kept for paths that have nothing on its way: bulk on a long path must not starve them.
-        self._reserve = self._limit // self.cost >> 3
+        self._reserve = self._limit >> 3
         self.requests: dict[int, Request] = {}
         """By nonce; those given up too, for their late segments."""
         self._foreground: dict[Name, Pulling] = {}
@@ -88,7 +92,7 @@ class PullQueue:
 
     def withdraw(self, request: Request) -> None:
         """Stop waiting for a request without calling it lost; its missing segments are wanted."""
-        request.holder.window.outstanding -= request.left
+        request.holder.window.outstanding -= request.left * request.pull.segment_bytes
         self.discharge(request.pull, request.left)
         self.retire(request)
         request.pull.give_back(request.first, request.missing)
@@ -97,7 +101,7 @@ class PullQueue:
     def lapse(self, request: Request) -> None:
         """Give a request up: what it lacks is wanted again, what comes late is welcome."""
         pull = request.pull
-        request.holder.window.on_lost(request.left, request.answered)
+        request.holder.window.on_lost(request.left, pull.segment_bytes, request.answered)
         self.discharge(pull, request.left)
         self.retire(request)
         request.lapsed = True
@@ -118,7 +122,7 @@ class PullQueue:
             request.left -= beyond
             request.half = request.left >> 1
             request.top = request.missing.bit_length() - 1
-            request.holder.window.outstanding -= beyond
+            request.holder.window.outstanding -= beyond * pull.segment_bytes
             self.discharge(pull, beyond)
             if not request.left:
                 self.retire(request)
@@ -159,24 +163,33 @@ class PullQueue:
     def _serve(self, queue: dict[Name, Pulling], room: int, now: float) -> None:
         for pull in list(queue.values()):
             while pull.wanted and room >= pull.cost:
-                asked = self._ask(pull, room // pull.cost, now)
+                asked = self._ask(pull, room, now)
                 if not asked:
                     break
-                room -= asked * pull.cost
+                room -= asked
                 queue.pop(pull.name)  # to the end of the queue, or out of it
                 self.want(pull)
 
     def _ask(self, pull: Pulling, budget: int, now: float) -> int:
-        """Send one request if a holder has room for it; return for how many segments."""
+        """Send one request if a holder has room for it; return what it is charged at."""
         if pull.requests and pull.size < 0:
             return 0
         holder, alone = self._choose(pull, budget, now)
         if holder is None:
             return 0
         window = holder.window
+        segment_bytes = self.carried(holder)
+        if segment_bytes < pull.segment_bytes or pull.untouched:
+            self._resegment(pull, segment_bytes)
+        cost = pull.cost
+        room = window.room(pull.background) // segment_bytes
         if window.outstanding:
             budget -= self._reserve
-        count = min(pull.wanted, window.room(pull.background), budget, BURST_MAX)
+        else:
+            room = max(1, room)
+        count = min(pull.wanted, room, budget // cost, pull.burst_max)
+        if count <= 0:
+            return 0
         nonce = self._context.nonce()
         first, mask = pull.take(count)
         request = Request(nonce, pull, holder, first, mask, now)
@@ -184,16 +197,27 @@ class PullQueue:
         if alone:
             request.timeout_factor = 1 << min(window.silences, BACKOFF_DOUBLINGS_MAX)
         self.requests[nonce] = pull.requests[nonce] = window.requests[nonce] = request
-        window.on_asked(request.left, now)
-        self.charged += request.left * pull.cost
+        window.on_asked(request.left * pull.segment_bytes, now)
+        self.charged += request.left * cost
         if pull.background:
-            self.charged_background += request.left * pull.cost
+            self.charged_background += request.left * cost
         message = Pull(nonce, pull.name, pull.segment_bytes, first, mask)
         self._context.send(message, holder.peer, now)
         request.timer = self._context.deadlines.arm(
             now + self.timeout_s(request), self._handle_timeout, request
         )
-        return request.left
+        return request.left * cost
+
+    def carried(self, holder: Holder) -> int:
+        """Return how long the segments from a holder may be."""
+        return max(holder.window.segment_bytes, self.segment_bytes)
+
+    def _resegment(self, pull: Pulling, segment_bytes: int) -> None:
+        """Ask for segments of another length from now on."""
+        if pull.segment_bytes != segment_bytes:
+            self.forget_requests(pull)
+            pull.resegment(segment_bytes)
+            self.want(pull)
 
     def awake(self, holder: Holder, now: float) -> bool:
         """Tell whether a holder may be expected to answer."""
@@ -202,7 +226,12 @@ class PullQueue:
     def _choose(self, pull: Pulling, budget: int, now: float) -> tuple[Holder | None, bool]:
         """Return whom to ask next, and whether there is nobody better should it stay silent."""
         good = pull.good_holders()
+        if not 0 <= pull.size < PROBED_BYTES:
+            good = [h for h in good if not h.window.probing]
         awake = [h for h in good if self.awake(h, now)]
+        if not pull.untouched:
+            # A path for short segments alone is worth changing their length only without others.
+            awake = [h for h in awake if self.carried(h) >= pull.segment_bytes] or awake
         if pull.exclusive:
             if pull.solo is None:
                 pull.solo = next(iter(awake or good), None)
@@ -214,24 +243,36 @@ class PullQueue:
             latencies = [self._latency_s(h) for h in choice]
             least = min(latencies)
             nearest = choice[latencies.index(least)]
-            patience = least * (1 + pull.wanted / nearest.window.size)
+            patience = least * (1 + pull.wanted * pull.segment_bytes / nearest.window.size)
             ranked = sorted(zip(latencies, range(len(choice)), strict=True))
             choice = [choice[i] for latency, i in ranked if latency <= patience]
         for holder in choice:
             window = holder.window
             if not window.outstanding:
                 return holder, alone or not awake
-            most = min(pull.wanted, budget - self._reserve)
+            length = pull.segment_bytes
+            wanted = pull.wanted * length
+            most = min(wanted, (budget - self._reserve) // pull.cost * length)
             room = window.room(pull.background)
             if room < most:
                 window.limited = True
-            if most >= min(pull.wanted, FEW) and room >= min(most, max(1, window.size >> 2)):
+            enough = min(most, max(length, window.size >> 2))
+            if most >= min(wanted, max(length, FEW_BYTES)) and room >= enough:
                 return holder, alone or not awake
         return None, False
 
     def _latency_s(self, holder: Holder) -> float:
         measured = holder.window.latency_s or holder.peer.srtt_s
         return measured if measured is not None else self._context.config.rto_initial_s
+
+    def postpone(self, by_s: float) -> None:
+        """We stood still: that is part of no path's latency."""
+        windows: dict[int, PathWindow] = {}
+        for request in self.requests.values():
+            request.sent_at += by_s
+            windows[id(request.holder.window)] = request.holder.window
+        for window in windows.values():
+            window.progress_at += by_s
 
     def check_invariants(self, pulls: Collection[Pulling]) -> None:
         """Assert what must hold between two steps."""

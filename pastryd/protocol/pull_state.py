@@ -12,13 +12,17 @@ from typing import Protocol
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId
+from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES
 from pastryd.protocol.path_window import PathWindow, window_of
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import SEGMENT_HEADER, SEGMENT_HEADER_BYTES, SEGMENT_TAG
 
 BURST_MAX = 48
-"""Segments that one request may ask for."""
+BURST_BYTES_MAX = 256 << 10
+"""What one request may ask for: the holder sends it in one step."""
+BUFFER_COST = 2
+"""The kernel charges a datagram that waits in a receive buffer at about twice its size."""
 LAPSED_MAX = 64
 HOLDERS_MAX = 64
 WANTED, ASKED, RECEIVED = 0, 1, 2
@@ -78,6 +82,11 @@ class PullItem(Protocol):
         deadline_s: float | None = None,
     ) -> None:
         """Fetch an item from those who may have it, nearest first."""
+
+
+def segment_cost(segment_bytes: int) -> int:
+    """Return what a segment on its way is charged to the node's receive window."""
+    return BUFFER_COST * (segment_bytes + SEGMENT_HEADER_BYTES + DATAGRAM_OVERHEAD_BYTES)
 
 
 class Standing(Enum):
@@ -177,7 +186,6 @@ class Pulling:
     __slots__ = (
         "background",
         "corrupt",
-        "cost",
         "count",
         "exclusive",
         "holders",
@@ -198,11 +206,9 @@ class Pulling:
         "wanted",
     )
 
-    def __init__(self, name: Name, segment_bytes: int, cost: int, background: bool) -> None:
+    def __init__(self, name: Name, segment_bytes: int, background: bool) -> None:
         self.name = name
         self.segment_bytes = segment_bytes
-        self.cost = cost
-        """What one segment on its way is charged to the node's receive window."""
         self.background = background
         self.holders: dict[NodeId, Holder] = {}
         self.requests: dict[int, Request] = {}
@@ -213,8 +219,9 @@ class Pulling:
         self.exclusive = False
         """One holder at a time, since a mixture was corrupt."""
         self.solo: Holder | None = None
-        self.suspect: tuple[bytearray, bytearray] | None = None
-        """A corrupt mixture and its state: compared with the true bytes, it names the liars."""
+        self.suspect: tuple[bytearray, bytearray, int] | None = None
+        """A corrupt mixture, its state and the length of its segments: compared with the true
+        bytes, it names the liars."""
         self.value = bytearray()
         self.view = memoryview(self.value)
         self.reset()
@@ -245,6 +252,42 @@ class Pulling:
         self.view.release()
         self.value = bytearray(size)
         self.view = memoryview(self.value)
+
+    @property
+    def cost(self) -> int:
+        """What one segment on its way is charged to the node's receive window."""
+        return segment_cost(self.segment_bytes)
+
+    @property
+    def burst_max(self) -> int:
+        """How many segments one request may ask for."""
+        return max(1, min(BURST_MAX, BURST_BYTES_MAX // self.segment_bytes))
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing was asked for and nothing has come."""
+        return self.left == self.count and not self.requests
+
+    def resegment(self, segment_bytes: int) -> None:
+        """Go on with segments of another length; nothing may be on its way.
+
+        What has come stays, but for what does not fill one of the new segments.
+        """
+        assert not self.requests
+        old, state = self.segment_bytes, self.state
+        self.segment_bytes = segment_bytes
+        if self.size < 0:
+            return
+        self.count = max(1, -(-self.size // segment_bytes))
+        self.last = self.count - 1
+        self.last_bytes = self.size - self.last * segment_bytes
+        self.state = bytearray(self.count)
+        for i in range(self.count):
+            end = min((i + 1) * segment_bytes, self.size)
+            covering = state[i * segment_bytes // old : max(1, -(-end // old))]
+            if min(covering) >= RECEIVED:
+                self.state[i] = covering[0]
+        self.left = self.wanted = self.state.count(WANTED)
 
     def take(self, count: int) -> tuple[int, int]:
         """Mark up to `count` wanted segments as asked for; return the first and their mask."""
@@ -327,8 +370,7 @@ class Pulling:
         """Compare the suspect mixture with the true value; return whose segments differ."""
         if self.suspect is None:
             return []
-        value, state = self.suspect
-        step = self.segment_bytes
+        value, state, step = self.suspect
         same_size = len(value) == len(self.value)
         numbers = {
             code - RECEIVED

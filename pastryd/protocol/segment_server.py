@@ -35,7 +35,10 @@ class SegmentServer:
         self._context = context
         self._read = read
         self._reading = 0
-        self._segment_bytes_max = context.config.payload_bytes_max - SEGMENT_HEADER_BYTES
+        config = context.config
+        # What the path carries is the asker's to know (`path_prober.py`), not what our socket does.
+        longest = max(config.payload_bytes_max, config.datagram_bytes_max - DATAGRAM_OVERHEAD_BYTES)
+        self._segment_bytes_max = longest - SEGMENT_HEADER_BYTES
 
     def on_pull(self, message: Pull, peer: Peer, now: float) -> None:
         """Read the whole asked range once; the answer follows when the read is done."""

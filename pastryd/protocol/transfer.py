@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name
 from pastryd.protocol.context import Context
-from pastryd.protocol.path_window import PathWindow
-from pastryd.protocol.pull_queue import PullQueue
+from pastryd.protocol.path_prober import PathProber
+from pastryd.protocol.pull_queue import PROBED_BYTES, PullQueue
 from pastryd.protocol.pull_state import (
     ASKED,
     RECEIVED,
@@ -40,6 +40,8 @@ from pastryd.wire.messages import Absent, Pull, Segment
 Verify = Callable[[Name, bytes | bytearray], bool]
 Result = Callable[[float, tuple[Peer, ...]], PullResult]
 
+VANISHED_MAX = 4
+"""Requests in a row for long segments that may go unanswered before the path gets short ones."""
 SILENCES_MAX = 7
 """Requests in a row that a holder may leave unanswered before a pull gives it up."""
 
@@ -47,7 +49,7 @@ SILENCES_MAX = 7
 class Transfer:
     """All pulls of one node (or client), and its answers to those of others."""
 
-    __slots__ = ("_context", "_pulls", "_queue", "_segment_bytes", "_server", "_stats", "_verify")
+    __slots__ = ("_context", "_pulls", "_queue", "_server", "_stats", "_verify", "prober")
 
     def __init__(self, context: Context, read: Read, verify: Verify) -> None:
         self._context = context
@@ -55,7 +57,7 @@ class Transfer:
         self._verify = verify
         self._server = SegmentServer(context, read)
         self._queue = PullQueue(context, self._handle_timeout)
-        self._segment_bytes = context.config.payload_bytes_max - SEGMENT_HEADER_BYTES
+        self.prober = PathProber(context, lambda peer, now: self._queue.pump(now))
         self._pulls: dict[Name, Pulling] = {}
 
     # -- commands --
@@ -78,7 +80,7 @@ class Transfer:
         """
         pull = self._pulls.get(name)
         if pull is None:
-            pull = Pulling(name, self._segment_bytes, self._queue.cost, background)
+            pull = Pulling(name, self._queue.segment_bytes, background)
             if size is not None and 0 <= size <= OBJECT_BYTES_MAX:
                 pull.learn_size(size)
             self._pulls[name] = pull
@@ -93,6 +95,7 @@ class Transfer:
         pull.waiters.append(waiter)
         for peer in holders:
             pull.add_holder(peer)
+            self._probe(pull, peer, now)
         if pull.good_holders():
             self._queue.pump(now)
         else:
@@ -102,7 +105,13 @@ class Transfer:
         """Tell a pull of another peer that may have the item; harmless when none is going on."""
         pull = self._pulls.get(name)
         if pull is not None and pull.add_holder(peer):
+            self._probe(pull, peer, now)
             self._queue.pump(now)
+
+    def _probe(self, pull: Pulling, peer: Peer, now: float) -> None:
+        """For a large item know how long its segments may be; the first pull waits for that."""
+        if not 0 <= pull.size < PROBED_BYTES:
+            self.prober.probe(peer, now)
 
     def cancel(self, name: Name, now: float, on_done: OnDone | None = None) -> None:
         """Forget one caller's interest, or everybody's; their `on_done` is not called."""
@@ -167,18 +176,9 @@ class Transfer:
         window.progress_at = now
         if not request.answered or window.silences:
             self._note_answer(request, now)
-        window.outstanding -= count
-        window.arrived += count
+        window.on_arrived(count, pull.segment_bytes)
         self._queue.discharge(pull, count)
-        if not pull.left:
-            self._complete(pull, now)
-        elif not request.left:
-            self._queue.retire(request)
-            self._queue.pump(now)
-        elif request.left <= request.half < request.left + count:
-            self._queue.pump(now)
-        elif has_top:
-            self._hasten(request, now)
+        self._go_on(request, count, has_top, now)
         return count
 
     def on_segment(self, message: Segment, peer: Peer, now: float) -> None:
@@ -210,12 +210,8 @@ class Transfer:
         state = pull.state
         wanted = state[index]
         if not request.lapsed:
-            window.outstanding -= 1
-            window.arrived += 1
-            queue = self._queue
-            queue.charged -= pull.cost
-            if pull.background:
-                queue.charged_background -= pull.cost
+            window.on_arrived(1, pull.segment_bytes)
+            self._queue.discharge(pull, 1)
         elif wanted < ASKED:
             pull.wanted -= 1
             self._queue.want(pull)
@@ -224,18 +220,20 @@ class Transfer:
             offset = index * pull.segment_bytes
             pull.view[offset : offset + expected] = data
             pull.left -= 1
-            if not pull.left:
-                self._complete(pull, now)
-                return
         else:
             self._stats.count("segments_duplicate")
-        left = request.left
-        if not left:
+        self._go_on(request, 1, position == request.top, now)
+
+    def _go_on(self, request: Request, count: int, has_top: bool, now: float) -> None:
+        """After `count` segments of a request came: is that all, or room to ask for more?"""
+        if not request.pull.left:
+            self._complete(request.pull, now)
+        elif not request.left:
             self._queue.retire(request)
             self._queue.pump(now)
-        elif left == request.half:
+        elif request.left <= request.half < request.left + count:
             self._queue.pump(now)
-        elif position == request.top:
+        elif has_top:
             self._hasten(request, now)
 
     def on_absent(self, message: Absent, peer: Peer, now: float) -> None:
@@ -263,6 +261,8 @@ class Transfer:
         if window.silences:
             window.on_life(request.lapsed)
         holder.silences = 0
+        if request.pull.segment_bytes > self._queue.segment_bytes:
+            window.vanished = 0
         if holder.standing is Standing.GONE:
             holder.standing = Standing.GOOD
         if request.answered:
@@ -323,7 +323,7 @@ class Transfer:
         if len(sources) == 1:
             self._note_corrupt(pull, sources[0])
         else:
-            pull.suspect = (pull.value, pull.state)
+            pull.suspect = (pull.value, pull.state, pull.segment_bytes)
         pull.exclusive = True
         self._restart(pull)
         self._settle(pull, now)
@@ -411,6 +411,10 @@ class Transfer:
             silent = window.progress_at < request.sent_at
         self._stats.count("segments_lost", request.left)
         self._queue.lapse(request)
+        if not request.answered and request.pull.segment_bytes > self._queue.segment_bytes:
+            window.vanished += 1
+            if window.vanished == VANISHED_MAX:
+                self.prober.shrink(request.holder.peer, now)
         if silent:
             self._note_silence(request, now)
         self._queue.pump(now)
@@ -433,12 +437,7 @@ class Transfer:
 
     def postpone(self, by_s: float) -> None:
         """We stood still: that is part of no path's latency."""
-        windows: dict[int, PathWindow] = {}
-        for request in self._queue.requests.values():
-            request.sent_at += by_s
-            windows[id(request.holder.window)] = request.holder.window
-        for window in windows.values():
-            window.progress_at += by_s
+        self._queue.postpone(by_s)
 
     # -- self-examination --
 

@@ -178,6 +178,8 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     28: (m.Names, (_U64, _ID, _ID, _FLAG, _NAMES)),
     29: (m.Request, (_U64, _U8, _NO_NAME, _U64, _DATA)),
     30: (m.Answer, (_U64, _U8, _U64, _NO_NAME, _U64, _DATA)),
+    31: (m.PathProbe, (_U64, _U16)),
+    32: (m.PathReply, (_U64, _DATA)),
 }
 
 

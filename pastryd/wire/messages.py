@@ -243,6 +243,20 @@ class Segment(NamedTuple):
     data: bytes | memoryview
 
 
+class PathProbe(NamedTuple):
+    """Answer with a message of exactly this many bytes: does your path to me carry that?"""
+
+    nonce: int
+    message_bytes: int
+
+
+class PathReply(NamedTuple):
+    """Answers `PathProbe`, padded to the wanted length."""
+
+    nonce: int
+    padding: bytes
+
+
 class Absent(NamedTuple):
     """Answers `Pull`: not here."""
 
@@ -302,5 +316,5 @@ Message = (
     Hello | Welcome | Route | HopAck | JoinReply | LeafSetProbe | LeafSetReply | RowRequest
     | RowReply | Ping | Pong | Heartbeat | IndirectPing | IndirectPong | Suspect | Alive | Leave
     | Find | Found | Replicas | Store | Stored | HaveQuery | HaveReply | Pull | Segment | Absent
-    | Ranges | Names | Request | Answer
+    | Ranges | Names | Request | Answer | PathProbe | PathReply
 )  # fmt: skip

@@ -42,7 +42,15 @@ _BITS = {
     "rtt_us": 32,
     "failure_rate": 32,
 }
-_BITS |= {"seen_port": 16, "port": 16, "segment_bytes": 16, "first": 32, "count": 32, "index": 32}
+_BITS |= {
+    "seen_port": 16,
+    "port": 16,
+    "segment_bytes": 16,
+    "message_bytes": 16,
+    "first": 32,
+    "count": 32,
+    "index": 32,
+}
 _BITS |= {"bitmap": 32, "id": 128, "key": 128, "start": 128, "end": 128, "fingerprint": 128}
 _MANY_MAX = {"handles": 16, "holders": 16, "members": 16, "trail": 12, "names": 32, "records": 8}
 _MANY_MAX |= {"failed": 8, "ranges": 16}

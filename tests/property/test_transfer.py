@@ -34,8 +34,16 @@ FAULTS = st.builds(
     duplication=st.sampled_from([0.0, 0.1]),
     bytes_per_s=st.sampled_from([0.0, 2e6, 2e7]),
     queue_bytes=st.sampled_from([20_000.0, 1e9]),
+    datagram_bytes_max=st.sampled_from([1_200.0, 1_452.0, 9_000.0, 1e9]),
     trains=st.booleans(),
 )
+CONFIGS = st.sampled_from(
+    [
+        Config.lan(),
+        replace(Config.lan(), datagram_bytes_max=65_000, receive_window_bytes=2 << 20),
+    ]
+)
+"""Paths are probed for longer datagrams, or not."""
 HOLDERS = st.sampled_from([[1], [2], [1, 2], [2, 1]])
 SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -57,11 +65,11 @@ def assert_quiet(link: Link) -> None:
 
 
 @SETTINGS
-@given(SIZES, FAULTS, st.integers(1, 2), st.integers(0, 2**32), st.booleans())
+@given(SIZES, FAULTS, st.integers(1, 2), st.integers(0, 2**32), st.booleans(), CONFIGS)
 def test_the_exact_bytes_arrive_from_honest_holders_whatever_the_link_does(
-    size: int, faults: Faults, holders: int, seed: int, known: bool
+    size: int, faults: Faults, holders: int, seed: int, known: bool, config: Config
 ) -> None:
-    link = Link(1 + holders, faults, seed)
+    link = Link(1 + holders, faults, seed, config)
     value = BYTES[:size]
     name = link.hold(value, *range(1, 1 + holders))
     results = link.pull(name, list(range(1, 1 + holders)), size if known else None, deadline_s=120)

@@ -3,6 +3,7 @@
 It speaks the real messages over the real transfer, and can be told to misbehave.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 import msgpack
@@ -50,6 +51,11 @@ class AccessNode:
     def outbox(self) -> Outbox:
         return self.context.outbox
 
+    def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
+        peer = self.context.heard(sender, 0, now)
+        for data in self.transfer.take_segments(train, peer, now):
+            self.receive_datagram(data, sender, now)
+
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         try:
             message = decode(data)
@@ -58,6 +64,10 @@ class AccessNode:
             return
         peer = self.context.heard(sender, len(data), now)
         match message:
+            case m.PathProbe():
+                self.transfer.prober.on_probe(message, peer, now)
+            case m.PathReply():
+                self.transfer.prober.on_reply(message, peer, now)
             case m.Hello():
                 self.context.on_hello(message, peer.handle, self.active, now)
             case m.Welcome():

@@ -8,14 +8,23 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, Context
 from pastryd.protocol.pull_state import PullResult
 from pastryd.protocol.segment_server import Then
 from pastryd.protocol.transfer import Transfer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import Absent, Hello, Message, Pull, Segment, Welcome
+from pastryd.wire.messages import (
+    Absent,
+    Hello,
+    Message,
+    PathProbe,
+    PathReply,
+    Pull,
+    Segment,
+    Welcome,
+)
 
 
 def name_of(value: bytes) -> Name:
@@ -34,6 +43,8 @@ class Faults:
     bytes_per_s: float = 0.0
     """0: without limit. Per sender."""
     queue_bytes: float = 1e9
+    datagram_bytes_max: float = 1e9
+    """What is longer vanishes, as with DF set."""
     trains: bool = False
     """What arrives at one moment from one sender is taken in together, as with UDP_GRO."""
 
@@ -153,6 +164,8 @@ class Link:
         source.sent.append(message)
         data = encode(message)
         faults = self.faults
+        if len(data) + DATAGRAM_OVERHEAD_BYTES > faults.datagram_bytes_max:
+            return
         leaves = self.now
         if faults.bytes_per_s:
             if (source.busy_until - self.now) * faults.bytes_per_s > faults.queue_bytes:
@@ -217,6 +230,10 @@ class Link:
                 transfer.on_segment(message, peer, self.now)
             case Absent() as message:
                 transfer.on_absent(message, peer, self.now)
+            case PathProbe() as message:
+                transfer.prober.on_probe(message, peer, self.now)
+            case PathReply() as message:
+                transfer.prober.on_reply(message, peer, self.now)
             case Hello() as message:
                 context.on_hello(message, source.context.identity, True, self.now)
             case Welcome() as message:

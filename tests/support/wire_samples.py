@@ -46,6 +46,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.HaveReply(NONCE, 0b10),
     m.Pull(NONCE, NAME, 1118, 64, 0xFFFF),
     m.Absent(NONCE, NAME),
+    m.PathProbe(NONCE, 8835),
+    m.PathReply(NONCE, bytes(40)),
     m.Ranges(NONCE, False, (m.Range(KEY, END, 3, 0x77),)),
     m.Names(NONCE, KEY, END, True, (NAME,)),
     m.Request(NONCE, 2, NAME, 4, b"data"),
