@@ -49,7 +49,12 @@ class PastryNode:
         """
         self.context = context = Context(identity, config, rng)
         self._requests = requests = Requests(context)
-        self.liveness = LivenessMonitor(context, requests, self._on_dead)
+        self.liveness = LivenessMonitor(
+            context,
+            requests,
+            self._on_suspect,
+            self._on_dead,
+        )
         self.table_upkeep = TableUpkeep(context, requests, self.liveness.doubt)
         self.leafset_upkeep = LeafSetUpkeep(
             context,
@@ -372,6 +377,9 @@ class PastryNode:
 
     def _on_silent(self, peer: Peer, now: float) -> None:
         self.liveness.doubt(peer, None, now)
+
+    def _on_suspect(self, peer: Peer, now: float) -> None:
+        self.router.leave_hop(peer, now)
 
     def _on_dead(self, peer: Peer, now: float) -> None:
         self.joiner.remember_departed(peer.handle)

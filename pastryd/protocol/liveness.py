@@ -50,13 +50,16 @@ class _Doubt:
 
 
 class LivenessMonitor:
-    """Decides who is alive. `on_dead(peer, now)` removes it everywhere."""
+    """Decides who is alive. `on_suspect` is told when a peer is not to be routed through any more,
+    `on_dead` that it is to be removed everywhere.
+    """
 
     __slots__ = (
         "_context",
         "_doubts",
         "_helping",
         "_on_dead",
+        "_on_suspect",
         "_refutations",
         "_requests",
         "_stopped",
@@ -66,10 +69,15 @@ class LivenessMonitor:
     )
 
     def __init__(
-        self, context: Context, requests: Requests, on_dead: Callable[[Peer, float], None]
+        self,
+        context: Context,
+        requests: Requests,
+        on_suspect: Callable[[Peer, float], None],
+        on_dead: Callable[[Peer, float], None],
     ) -> None:
         self._context = context
         self._requests = requests
+        self._on_suspect = on_suspect
         self._on_dead = on_dead
         self._doubts: dict[NodeId, _Doubt] = {}
         self._helping = 0
@@ -232,6 +240,7 @@ class LivenessMonitor:
         for peer in (doubt.peer, *self._helpers(doubt.peer)):
             context.send(accusation, peer, now)
         doubt.timer = context.deadlines.arm(doubt.suspicion.deadline, self._expire, doubt)
+        self._on_suspect(doubt.peer, now)
 
     def _expire(self, doubt: _Doubt, now: float) -> None:
         if self._doubts.get(doubt.peer.id) is not doubt:

@@ -5,7 +5,7 @@ Rules of this file:
 - a hop that stays silent is excluded for that message and gone around at once; its silence starts a
   probe (through `on_silent`) and removes nobody by itself;
 - at the last hop the root is retried while it is being probed: another node is not the root until
-  the root is suspected;
+  the root is suspected, and then is so at once;
 - a node that is not active delivers nothing: what is for it waits (bounded) until it is.
 """
 
@@ -39,13 +39,15 @@ HOP_BYTES = HANDLE_BYTES_MAX + 6
 class _InFlight:
     """A message that the next hop has not acknowledged yet."""
 
-    __slots__ = ("attempts", "excluded", "message", "peer", "repeated", "sent_at", "timer")
+    __slots__ = ("attempts", "excluded", "message", "peer", "repeats", "sent_at", "timer")
 
     def __init__(self, message: Route, excluded: tuple[NodeId, ...]) -> None:
         self.message = message
         self.excluded = excluded
         self.attempts = 0
-        self.repeated = False
+        """How often it was sent on in vain, to anybody."""
+        self.repeats = 0
+        """How often to this peer, beyond the first."""
         self.peer: Peer
         self.sent_at: float
         self.timer: Timer
@@ -121,6 +123,13 @@ class Router:
         for message in waiting:
             self._step(message, now)
 
+    def leave_hop(self, peer: Peer, now: float) -> None:
+        """A peer is suspected: what still waits for it goes around it now."""
+        for seq in [seq for seq, waiting in self._in_flight.items() if waiting.peer is peer]:
+            waiting = self._in_flight.pop(seq)
+            waiting.timer.cancel()
+            self._go_on(waiting, now)
+
     def postpone(self, by_s: float) -> None:
         """We stood still: that is part of nobody's round trip time."""
         for waiting in self._in_flight.values():
@@ -155,7 +164,7 @@ class Router:
                 continue
             del self._in_flight[seq]
             waiting.timer.cancel()
-            if not waiting.repeated:
+            if not waiting.repeats:
                 peer.sample_rtt(now - waiting.sent_at)
 
     def _acknowledge(self, seq: int, peer: Peer, now: float) -> None:
@@ -236,8 +245,8 @@ class Router:
         context.send(onward, peer, now)
         # A jittery path must not make us slow to go around a hop that has died.
         wait_s = min(peer.rto_s, FIRST_WAIT_MAX * context.config.rto_initial_s)
-        if waiting.attempts > 1:
-            wait_s = min(wait_s * (1 << (waiting.attempts - 1)), context.config.rto_max_s)
+        if waiting.repeats > 1:
+            wait_s = min(wait_s * (1 << (waiting.repeats - 1)), context.config.rto_max_s)
         waiting.timer = context.deadlines.arm(now + wait_s, self._handle_silence, seq)
         self._in_flight[seq] = waiting
 
@@ -259,21 +268,25 @@ class Router:
         if waiting.attempts >= context.config.route_attempts:
             context.stats.count("route_dropped_attempts")
             return
-        message = waiting.message
+        self._go_on(waiting, now)
+
+    def _go_on(self, waiting: _InFlight, now: float) -> None:
+        """Send a message again whose hop was silent: there once more, around it, or deliver it."""
+        context, message, peer = self._context, waiting.message, waiting.peer
         if context.leaf_set.covers(message.key):
             hop = self.next_hop(message.key, _around(message, waiting.excluded))
             if hop is not None and hop.id == peer.id:
-                waiting.repeated = True
+                waiting.repeats += 1
                 self._send(waiting, peer, now)
                 return
         if message.source.id == context.identity.id == message.key:
             return  # our own join; its machine tries again through another node
         waiting.excluded = (*waiting.excluded, peer.id)
+        waiting.repeats = 0
         hop = self.next_hop(message.key, _around(message, waiting.excluded))
         if hop is None:
             self._deliver(message, self._applications.get(message.application), now)
         else:
-            waiting.repeated = False
             self._send(waiting, context.peers.of(hop), now)
 
 

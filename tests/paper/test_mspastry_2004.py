@@ -2,6 +2,7 @@
 
 import pytest
 
+from pastryd.config import Config
 from pastryd.ids import Position, rank
 from pastryd.protocol.application import Application
 from tests.support.network import VirtualNetwork, VirtualNode
@@ -129,3 +130,23 @@ def test_a_message_for_a_hung_root_waits_for_the_verdict() -> None:
     network.run(4)
     heir = min((n.core.identity.id for n in others), key=lambda i: rank(key, i))
     assert log == [(heir, 1)]
+
+
+def test_a_message_for_a_dead_root_leaves_it_the_moment_the_root_is_suspect() -> None:
+    """Sec. 4.2: when the root turns out to be dead no timer is waited for any more."""
+    network = VirtualNetwork(seed=7, config=Config.wan(), delay_s=0.05)
+    network.ring(12, settle_s=200)
+    log = record(network)
+    victim = network.live[3]
+    key = victim.core.identity.id
+    network.crash(victim)
+    heir = min(network.live, key=lambda node: rank(key, node.core.identity.id))
+    route(network, heir, key, 1)
+    network.run_until(lambda: bool(log), 30, 0.001)
+    (suspected_at,) = (
+        when
+        for when, event in heir.logged
+        if event.event == "peer_liveness" and event.fields["now"] == "suspect"
+    )
+    assert log == [(heir.core.identity.id, 1)]
+    assert network.now - suspected_at < 0.01
