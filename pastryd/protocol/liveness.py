@@ -322,7 +322,7 @@ class LivenessMonitor:
         accused = context.peers.of(member)
         doubt = self._doubts.get(accused.id)
         if doubt is None:
-            self.doubt(accused, None, now)
+            self.doubt(accused, peer.id, now)
         else:
             self._accuse(doubt, peer.id, now)
 
