@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 TIMERS_MAX = 20_000
 REQUESTS_MAX = 4000
 PULLS_MAX = 200
+PEERS_MAX = 600
+"""Machines, and clients of late."""
 MISSING_MAX = 2000
 
 
@@ -50,6 +52,9 @@ class Copies:
         self._window_s = window_s
         self._calm_only = calm_only
         self._losses: dict[Name, list[tuple[float, int]]] = {}
+        """When copies were lost, and on which machines."""
+        self._crowd: list[tuple[float, int]] = []
+        """How many nodes ran when one was lost; a ring of two keeps two copies."""
         self.excused: dict[Name, None] = {}
         """Blobs that lost all their holders within one window: nobody can bring them back."""
         self._gone_at: dict[Name, float] = {}
@@ -69,6 +74,7 @@ class Copies:
 
     def _note_loss(self, node: SimNode, name: Name | None) -> None:
         now, machine = self._clock, self._scenario.machine_of(node)
+        self._crowd.append((now, len(self._scenario.live)))
         for lost in node.disk.items if name is None else (name,):
             self._losses.setdefault(lost, []).append((now, machine))
 
@@ -117,8 +123,10 @@ class Copies:
                 continue
             self._gone_at[name] = self._clock
             losses = self._losses.get(name, [])
-            recent = {m for t, m in losses if t >= losses[-1][0] - self._window_s}
-            if len(recent) < min(k, len(self._scenario.machines)):
+            since = losses[-1][0] - self._window_s if losses else 0.0
+            recent = {m for t, m in losses if t >= since}
+            crowd = max((count for t, count in self._crowd if t >= since), default=k)
+            if len(recent) < min(k, crowd):
                 told = ", ".join(f"machine {m} at {t:.1f}" for t, m in losses[-k:])
                 raise CheckError("lost", f"{name.hex()} has no copy; copies lost: {told or 'none'}")
             self._scenario.note(f"excused {name.hex()[:8]}: all holders died at once")
@@ -152,7 +160,7 @@ class Load:
                 "timers": (len(context.deadlines), TIMERS_MAX),
                 "requests": (len(node.core._requests), REQUESTS_MAX),
                 "cached bytes": (items.storage.cache_bytes, 2 * context.config.cache_bytes),
-                "peers": (len(context.peers), len(self._scenario.machines)),
+                "peers": (len(context.peers), PEERS_MAX),
                 "pulls": (len(items.transfer), PULLS_MAX),
                 "missing items": (items.replication.missing, MISSING_MAX),
                 "puts": (items.blobs.puts, REQUESTS_MAX),

@@ -47,6 +47,8 @@ class Options:
     """Nodes die without regard to how many copies are left."""
     large: int
     """Large blobs that are put in all, about; a mebibyte each costs as much as a small run."""
+    clients: float
+    """Which part of puts and gets comes from clients, the rest from nodes."""
     steps: int
     fault_chance: float
     kinds: tuple[str, ...]
@@ -68,6 +70,7 @@ class Options:
             clock_spread=rng.choice([0.0, 0.0, 0.001, 0.05]),
             wild=rng.random() < 0.25,
             large=rng.choice([0, 0, 0, 1, 2]),
+            clients=rng.choice([0.0, 0.5, 0.5, 1.0]),
             steps=rng.choice([20, 40, 60]),
             fault_chance=rng.choice([0.1, 0.3, 0.3, 0.6]),
             kinds=tuple(kind for kind in KINDS if rng.random() < 0.5),

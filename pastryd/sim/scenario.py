@@ -223,6 +223,11 @@ class Scenario:
             return self._calm_s
         return self._calm_s + self.world.now - self._calm_since
 
+    @property
+    def calm_for_s(self) -> float:
+        """For how long nothing has kept repair from working; 0 while something does."""
+        return 0.0 if self._hindrances else self.world.now - self._calm_since
+
     # -- time --
 
     def run(self, seconds: float) -> None:

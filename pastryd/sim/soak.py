@@ -56,7 +56,8 @@ class Soak:
         self.scenario = Scenario(
             rng.getrandbits(64), options.config(), model, write_s=options.write_s
         )
-        self.workload = Workload(self.scenario, Random(rng.getrandbits(64)))
+        self.workload = Workload(self.scenario, Random(rng.getrandbits(64)), options.clients)
+        self.workload.on_wrong_delivery = self._wrong_delivery
         self.large = LargeBlobs(self.scenario, self.workload, Random(rng.getrandbits(64)))
         window_s = CALM_WINDOW_S if options.wild else REPAIR_WINDOW_S
         self.copies = Copies(
@@ -75,8 +76,11 @@ class Soak:
             log.write(f"{world.now:12.6f} {text}\n")
 
         def sent(source: int, destination: Endpoint, data: bytes) -> None:
-            receiver = world.by_endpoint.get(destination)
-            to = "nobody" if receiver is None else str(world.place_of(destination))
+            to = "nobody"
+            if destination in world.by_endpoint:
+                to = str(world.place_of(destination))
+            elif destination in world.others:
+                to = "client"
             note(f"  {source} -> {to} {tell(data)}")
 
         note(f"seed {self.seed} {self.options}")
@@ -101,6 +105,13 @@ class Soak:
             self.load.check()
 
     # -- the safety phase --
+
+    def _wrong_delivery(self, text: str) -> None:
+        """Nobody delivers for a key that is another's, where no loss or cut may excuse it."""
+        scenario = self.scenario
+        calm = scenario.calm_for_s >= REPAIR_WINDOW_S * self.options.scale
+        if calm and not scenario.world.links.loss:
+            raise CheckError("wrong delivery", text)
 
     def run(self) -> None:
         """Do it all. Raises whatever a checker or a node finds wrong."""

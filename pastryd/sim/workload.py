@@ -12,9 +12,9 @@ from random import Random
 from pastryd.ids import Name, Position, rank
 from pastryd.protocol.application import Application
 from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import name_of
 from pastryd.sim.checkers import CheckError
+from pastryd.sim.client import Client
 from pastryd.sim.scenario import Scenario
 from pastryd.sim.world import SimNode
 from pastryd.state.handle import Handle
@@ -65,7 +65,9 @@ class _Delivered(Application):
 class Workload:
     """The clients of one scenario."""
 
-    def __init__(self, scenario: Scenario, rng: Random) -> None:
+    def __init__(self, scenario: Scenario, rng: Random, clients: float = 0.0) -> None:
+        """`clients`: which part of puts and gets clients ask for; the others begin on a node."""
+        self._clients = clients
         self._scenario = scenario
         self._rng = rng
         self.acknowledged: dict[Name, bytes] = {}
@@ -73,6 +75,7 @@ class Workload:
         """Of index entries: by what they are asked for."""
         self.on_acknowledged: Callable[[Name], None] = lambda name: None
         self.on_get: Callable[[Get], None] = lambda get: None
+        self.on_wrong_delivery: Callable[[str], None] = lambda text: None
         self.under_way: dict[int, tuple[SimNode, str, float]] = {}
         """Operations that have not ended: through whom, which, since when."""
         self.routes: dict[bytes, Position] = {}
@@ -110,20 +113,31 @@ class Workload:
         number = self._begin(node, f"put {name.hex()[:8]}")
         replicas = scenario.world.config.replicas
 
-        def ended(result: PutResult, now: float) -> None:
+        def ended(status: str, copies: int) -> None:
             self.under_way.pop(number, None)
-            scenario.note(f"put {name.hex()[:8]} {result.status.name} {result.copies} copies")
+            scenario.note(f"put {name.hex()[:8]} {status} {copies} copies")
             self.count("puts")
-            full = result.copies >= replicas
+            full = copies >= replicas
             if full and name not in self.acknowledged:
                 self.count("acknowledged")
                 self.acknowledged[name] = value
                 self.on_acknowledged(name)
             then(full)
 
-        scenario.step(
-            node, lambda now: node.core.items.blobs.put(name, len(value), value, None, ended, now)
-        )
+        def put(now: float) -> None:
+            node.core.items.blobs.put(
+                name,
+                len(value),
+                value,
+                None,
+                lambda result, now: ended(result.status.name, result.copies),
+                now,
+            )
+
+        if self._rng.random() < self._clients:
+            Client(scenario.world, node, self._rng).put(name, value, ended)
+        else:
+            scenario.step(node, put)
 
     def get(self, node: SimNode, name: Name, then: Callable[[Get], None] = lambda get: None) -> Get:
         """Get an acknowledged item through a node, an index entry by the key that it is of."""
@@ -131,7 +145,7 @@ class Workload:
         get = Get(node, name, scenario.world.now)
         number = self._begin(node, f"get {name.hex()[:8]}")
 
-        def ended(result: FindResult, now: float) -> None:
+        def ended(result: FindResult) -> None:
             self.under_way.pop(number, None)
             get.result, get.ended = result, scenario.world.now
             if get.brought_it and not _is_right(result, self.acknowledged[name]):
@@ -143,7 +157,11 @@ class Workload:
             then(get)
 
         asked = self.key_of.get(name, name)
-        scenario.step(node, lambda now: node.core.items.blobs.find(asked, ended, now))
+        if self._rng.random() < self._clients:
+            Client(scenario.world, node, self._rng).get(asked, ended)
+        else:
+            find = node.core.items.blobs.find
+            scenario.step(node, lambda now: find(asked, lambda result, now: ended(result), now))
         return get
 
     def route(self, node: SimNode) -> None:
@@ -161,7 +179,11 @@ class Workload:
             return
         own = rank(key, node.id)
         closer = [n for n in self._scenario.up if n.core.active and rank(key, n.id) < own]
-        self.count("wrong deliveries" if closer else "right deliveries")
+        if closer:
+            self.count("wrong deliveries")
+            self.on_wrong_delivery(f"by node {node.number}; node {closer[0].number} is closer")
+        else:
+            self.count("right deliveries")
 
 
 def _is_right(result: FindResult, value: bytes) -> bool:

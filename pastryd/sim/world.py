@@ -139,6 +139,7 @@ class World:
         self.bytes_sent = 0
         self._added = 0
         self._places: dict[Endpoint, int] = {}
+        self._placed = 0
         self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._order = 0
         self._trace = blake2b(digest_size=8)
@@ -250,9 +251,14 @@ class World:
         """Return the number of a place in the network; who restarts there is as near as before."""
         place = self._places.get(endpoint)
         if place is None:
-            self._places[endpoint] = place = len(self._places)
+            self._places[endpoint] = place = self._placed
+            self._placed += 1
             self.links.latency.place()
         return place
+
+    def place_beside(self, endpoint: Endpoint, other: Endpoint) -> None:
+        """Put who is no node of ours where a node is: on the same machine, as links see it."""
+        self._places[endpoint] = self.place_of(other)
 
     # -- time --
 

@@ -7,8 +7,9 @@ import pytest
 from pastryd.protocol.blobs_find import Failure
 from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
-from pastryd.sim.faults import Crash, Restart
+from pastryd.sim.faults import Crash, Partition, Restart
 from pastryd.sim.large import LargeBlobs
+from pastryd.sim.soak import Soak
 from tests.sim.swarm import Swarm
 
 
@@ -96,3 +97,31 @@ def test_a_storm_is_one() -> None:
     swarm.machines[0].sent += 5000
     with pytest.raises(CheckError, match="storm: node 0"):
         load.check()
+
+
+def test_a_delivery_by_another_than_the_root_is_wrong_only_in_a_whole_network() -> None:
+    soak = Soak(0)
+    soak.scenario.join(3, gap_s=0.2)
+    soak.scenario.apply(Partition((0,), 5.0))
+    soak.scenario.run(10)
+    node = soak.scenario.machines[0]
+    root = soak.scenario.machines[1].id
+    for excused in (True, False):
+        soak.workload.routes[b"payload"] = root
+        if excused:
+            soak.workload.delivered(node, root, b"payload")
+            soak.scenario.run(10)
+        else:
+            with pytest.raises(CheckError, match="wrong delivery: by node 0; node 1 is closer"):
+                soak.workload.delivered(node, root, b"payload")
+    assert soak.workload.counts["wrong deliveries"] == 2
+
+
+def test_both_nodes_of_a_ring_of_two_are_all_holders() -> None:
+    swarm = Swarm(2)
+    name = swarm.workload.put(swarm.up[0], 100)
+    swarm.run(2)
+    swarm.workload.acknowledged[name] = swarm.machines[0].disk.items[name]
+    swarm.apply(Crash((0, 1)))
+    swarm.copies.check()
+    assert name in swarm.copies.excused

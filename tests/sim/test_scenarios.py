@@ -26,6 +26,7 @@ from pastryd.sim.faults import (
     Weather,
 )
 from pastryd.sim.large import LargeBlobs
+from pastryd.sim.workload import Workload
 from tests.sim.swarm import Swarm
 
 
@@ -246,3 +247,21 @@ def test_repair_of_large_items_ends_over_a_path_that_is_slow() -> None:
     swarm.apply(Restart(1))
     swarm.run(60)
     assert len(swarm.machines[1].disk.items) == 4
+
+
+def test_clients_put_and_get_while_their_access_node_stalls_and_crashes() -> None:
+    swarm = Swarm(6)
+    workload = Workload(swarm, Random(4), clients=1.0)
+    names = [workload.put(swarm.machines[1], size) for size in (0, 100, 5000, 300_000)]
+    swarm.apply(Stall(1, 0.5))
+    swarm.run(5)
+    assert sorted(workload.acknowledged) == sorted(names)
+    gets = [workload.get(swarm.machines[4], name) for name in names]
+    swarm.run(2)
+    assert all(get.brought_it for get in gets)
+    late = [workload.get(swarm.machines[2], name) for name in names]
+    swarm.apply(Crash((2,)))
+    swarm.run(20)
+    assert {get.result for get in late} == {Failure.UNREACHABLE}
+    assert not workload.under_way
+    assert not swarm.world.others

@@ -1,0 +1,115 @@
+"""A client in virtual time: the `ClientSession` that `pastry` uses, driven as the driver does it.
+
+It stands beside its access node, connects, asks one thing, and is gone. Owns the session's drain
+and timer, and how answers become what the workload knows; what is asked is up to `workload.py`.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+import msgpack
+
+from pastryd.ids import Name
+from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
+from pastryd.protocol.client_session import ClientSession, Connected, NoReply, Reply
+from pastryd.protocol.outbox import Completion
+from pastryd.sim.world import NEVER, SimNode, World
+from pastryd.state.handle import Handle
+from pastryd.wire.verbs import AnswerStatus, Verb
+
+CONNECT_S = 15.0
+PORT = 5000
+_FAILURES = {AnswerStatus.NOT_FOUND: Failure.NOT_FOUND, AnswerStatus.CORRUPT: Failure.CORRUPT}
+
+Then = Callable[[Reply | NoReply], object]
+
+
+class Client:
+    """One client, for one request."""
+
+    def __init__(self, world: World, access: SimNode, rng: Random) -> None:
+        host = rng.getrandbits(24)
+        endpoint = (f"10.{host >> 16}.{host >> 8 & 255}.{host & 255}", PORT)
+        identity = Handle(rng.randbytes(32), *endpoint, int(world.now * 1000))
+        self._session = ClientSession(identity, world.config, Random(rng.getrandbits(64)))
+        self._world = world
+        self._access = access
+        self._endpoint = endpoint
+        self._due = NEVER
+        self._wants: Callable[[float], object] | None = None
+        self._then: Then | None = None
+
+    def put(self, name: Name, value: bytes, then: Callable[[str, int], object]) -> None:
+        """Put an item; `then` is told how it ended and how many copies were acknowledged."""
+
+        def ended(reply: Reply | NoReply) -> None:
+            if isinstance(reply, NoReply):
+                then("NO_REPLY", 0)
+            else:
+                then(reply.status.name, reply.number)
+
+        self._ask(Verb.PUT, name, value, self._world.config.put_timeout_s, ended)
+
+    def get(self, name: Name, then: Callable[[FindResult], object]) -> None:
+        """Get an item or the index entries of a key."""
+
+        def ended(reply: Reply | NoReply) -> None:
+            if isinstance(reply, NoReply):
+                then(Failure.UNREACHABLE)
+            elif reply.status is AnswerStatus.OK:
+                then(Object(reply.data))
+            elif reply.status is AnswerStatus.INDEX:
+                then(Entries(tuple(msgpack.unpackb(reply.data))))
+            else:
+                then(_FAILURES.get(reply.status, Failure.UNREACHABLE))
+
+        self._ask(Verb.GET, name, None, self._world.config.get_timeout_s, ended)
+
+    def _ask(self, verb: Verb, name: Name, value: bytes | None, wait_s: float, then: Then) -> None:
+        session, size = self._session, 0 if value is None else len(value)
+        # The access node gives up first, and says so.
+        self._wants = lambda now: session.ask(verb, name, size, value, 2 * wait_s, now)
+        self._then = then
+        self._world.place_beside(self._endpoint, self._access.endpoint)
+        self._world.others[self._endpoint] = self._arrive
+        session.connect([self._access.endpoint], CONNECT_S, self._world.now)
+        self._drain()
+
+    # -- driven --
+
+    def _arrive(self, data: bytes, sender: Handle, now: float) -> None:
+        self._session.receive_datagram(data, sender, now)
+        self._drain()
+
+    def _fire(self, due: float) -> None:
+        if self._due == due:
+            self._due = NEVER
+            self._session.handle_timer(self._world.now)
+            self._drain()
+
+    def _drain(self) -> None:
+        session, outbox = self._session, self._session.outbox
+        while outbox.datagrams or outbox.events:
+            for data, destination in outbox.datagrams:
+                self._world.transmit(data, session.identity, destination)
+            outbox.datagrams.clear()
+            events = outbox.events.copy()
+            outbox.events.clear()
+            for event in events:
+                if isinstance(event, Completion):
+                    self._completed(event.result)
+        session.check_invariants()
+        deadline = session.next_deadline()
+        if deadline is not None and self._then is not None and deadline < self._due:
+            self._due = deadline
+            self._world.at(max(deadline, self._world.now), self._fire, deadline)
+
+    def _completed(self, result: object) -> None:
+        if isinstance(result, Connected) and self._wants is not None:
+            self._wants(self._world.now)
+            return
+        assert isinstance(result, Reply | NoReply)
+        then, self._then = self._then, None
+        del self._world.others[self._endpoint]
+        assert then is not None
+        then(result)
