@@ -11,6 +11,7 @@ travel is `ClientSession`'s and the driver's business. Errors are those of `past
 
 import asyncio
 import hashlib
+import io
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -167,10 +168,15 @@ class Client:
 
     async def get(self, key: str, progress: Progress | None = None) -> bytes:
         """Return a blob whole, verified. For large ones prefer `stream`."""
-        pieces: list[Value] = []
-        async for piece in self.stream(key, pieces.clear, progress):
-            pieces.append(piece)
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        whole = io.BytesIO()
+
+        def restart() -> None:
+            whole.seek(0)
+            whole.truncate()
+
+        async for piece in self.stream(key, restart, progress):
+            whole.write(piece)
+        return whole.getvalue()  # what it wrote to, not a copy
 
     async def stream(
         self,

@@ -220,16 +220,17 @@ class SessionTable:
 
     # -- in --
 
-    def open(self, datagram: bytes, address: Address, now: float) -> Opened | None:
+    def open(self, datagram: bytes | memoryview, address: Address, now: float) -> Opened | None:
         """Return what a datagram says and who says it; None, and counted, when it is not for us."""
         if len(datagram) < OVERHEAD_BYTES:
             return self._refuse("datagrams_short")
         if datagram[0] != PAIR:
-            return self._open_network(datagram, address)
-        session = self._sessions.get(datagram[1:33])
+            return self._open_network(bytes(datagram), address)
+        session = self._sessions.get(bytes(datagram[1:33]))
         incarnation, counter = _NUMBERS.unpack_from(datagram, 33)
         if session is None or incarnation != session.incarnation:
-            return self._open_first(datagram, session, incarnation, counter, address, now)
+            first = bytes(datagram)
+            return self._open_first(first, session, incarnation, counter, address, now)
         if not session.window.is_fresh(counter):
             return self._refuse("datagrams_replayed")
         try:
@@ -242,7 +243,7 @@ class SessionTable:
         session.used = now
         if address != session.address:
             session.address = address
-            session.handle = self._handle(datagram[1:33], incarnation, address)
+            session.handle = self._handle(bytes(datagram[1:33]), incarnation, address)
         return payload, session.handle, False
 
     def open_train(
@@ -252,7 +253,7 @@ class SessionTable:
         groups: list[OpenedTrain] = []
         start = 0
         while start < len(train):
-            datagram = bytes(train[start : start + step])
+            datagram = train[start : start + step]
             start += step
             opened = self.open(datagram, address, now)
             if opened is None:

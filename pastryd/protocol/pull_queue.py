@@ -5,7 +5,7 @@ or the node's. Foreground pulls take turns; background ones share what is left o
 Knows nothing of answers, failures or callers: `transfer.py` tells it what ended.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from pastryd.ids import Name
 from pastryd.protocol.context import Context
@@ -225,9 +225,29 @@ class PullQueue:
 
     def _choose(self, pull: Pulling, budget: int, now: float) -> tuple[Holder | None, bool]:
         """Return whom to ask next, and whether there is nobody better should it stay silent."""
+        choice, alone = self._ranked(pull, now)
+        length = pull.segment_bytes
+        for holder in choice:
+            window = holder.window
+            if not window.outstanding:
+                return holder, alone
+            wanted = pull.wanted * length
+            most = min(wanted, (budget - self._reserve) // pull.cost * length)
+            room = window.room(pull.background)
+            if room < most:
+                window.limited = True
+            enough = min(most, max(length, window.size >> 2))
+            if most >= min(wanted, max(length, FEW_BYTES)) and room >= enough:
+                return holder, alone
+        return None, False
+
+    def _ranked(self, pull: Pulling, now: float) -> tuple[Sequence[Holder], bool]:
+        """Return who may be asked, best first, and whether there is nobody better."""
         good = pull.good_holders()
         if not 0 <= pull.size < PROBED_BYTES:
             good = [h for h in good if not h.window.probing]
+        if len(good) <= 1 and not pull.exclusive:
+            return good, True
         awake = [h for h in good if self.awake(h, now)]
         if not pull.untouched:
             # A path for short segments alone is worth changing their length only without others.
@@ -237,8 +257,8 @@ class PullQueue:
                 pull.solo = next(iter(awake or good), None)
             good = awake = [pull.solo] if pull.solo is not None else []
         choice = awake or good
-        alone = len(choice) < 2
-        if len(choice) > 1 and awake:
+        alone = len(choice) < 2 or not awake
+        if not alone:
             # Leave out who would answer after the nearest could have sent all the rest.
             latencies = [self._latency_s(h) for h in choice]
             least = min(latencies)
@@ -246,20 +266,7 @@ class PullQueue:
             patience = least * (1 + pull.wanted * pull.segment_bytes / nearest.window.size)
             ranked = sorted(zip(latencies, range(len(choice)), strict=True))
             choice = [choice[i] for latency, i in ranked if latency <= patience]
-        for holder in choice:
-            window = holder.window
-            if not window.outstanding:
-                return holder, alone or not awake
-            length = pull.segment_bytes
-            wanted = pull.wanted * length
-            most = min(wanted, (budget - self._reserve) // pull.cost * length)
-            room = window.room(pull.background)
-            if room < most:
-                window.limited = True
-            enough = min(most, max(length, window.size >> 2))
-            if most >= min(wanted, max(length, FEW_BYTES)) and room >= enough:
-                return holder, alone or not awake
-        return None, False
+        return choice, alone
 
     def _latency_s(self, holder: Holder) -> float:
         measured = holder.window.latency_s or holder.peer.srtt_s

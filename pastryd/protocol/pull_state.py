@@ -185,7 +185,9 @@ class Pulling:
 
     __slots__ = (
         "background",
+        "burst_max",
         "corrupt",
+        "cost",
         "count",
         "exclusive",
         "holders",
@@ -208,7 +210,7 @@ class Pulling:
 
     def __init__(self, name: Name, segment_bytes: int, background: bool) -> None:
         self.name = name
-        self.segment_bytes = segment_bytes
+        self._set_length(segment_bytes)
         self.background = background
         self.holders: dict[NodeId, Holder] = {}
         self.requests: dict[int, Request] = {}
@@ -253,15 +255,12 @@ class Pulling:
         self.value = bytearray(size)
         self.view = memoryview(self.value)
 
-    @property
-    def cost(self) -> int:
+    def _set_length(self, segment_bytes: int) -> None:
+        self.segment_bytes = segment_bytes
+        self.cost = segment_cost(segment_bytes)
         """What one segment on its way is charged to the node's receive window."""
-        return segment_cost(self.segment_bytes)
-
-    @property
-    def burst_max(self) -> int:
+        self.burst_max = max(1, min(BURST_MAX, BURST_BYTES_MAX // segment_bytes))
         """How many segments one request may ask for."""
-        return max(1, min(BURST_MAX, BURST_BYTES_MAX // self.segment_bytes))
 
     @property
     def untouched(self) -> bool:
@@ -275,7 +274,7 @@ class Pulling:
         """
         assert not self.requests
         old, state = self.segment_bytes, self.state
-        self.segment_bytes = segment_bytes
+        self._set_length(segment_bytes)
         if self.size < 0:
             return
         self.count = max(1, -(-self.size // segment_bytes))
@@ -293,6 +292,11 @@ class Pulling:
         """Mark up to `count` wanted segments as asked for; return the first and their mask."""
         state = self.state
         index = first = state.find(WANTED)
+        if not any(state[first : first + count]):  # all are wanted: the usual case
+            taken = len(state[first : first + count])
+            state[first : first + taken] = bytes([ASKED]) * taken
+            self.wanted -= taken
+            return first, (1 << taken) - 1
         stop = first + 64
         mask = taken = 0
         while taken < count and index >= 0:
@@ -335,7 +339,7 @@ class Pulling:
             if not missing >> position & 1 or len(data) != expected or state[index] != ASKED:
                 break
             offset = index * step
-            view[offset : offset + step] = data[SEGMENT_HEADER_BYTES:]
+            view[offset : offset + step] = memoryview(data)[SEGMENT_HEADER_BYTES:]
             state[index] = code
             missing ^= 1 << position
             count += 1
