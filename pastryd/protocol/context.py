@@ -7,6 +7,7 @@ is held (bounded) and follows at once when the `Welcome` comes. Addresses that o
 a few Hellos in all: a liar must not aim us at a machine that never spoke.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 from pastryd.config import Config
@@ -121,6 +122,16 @@ class Context:
             unproven.credit_bytes -= cost
         peer.last_sent = now
         self.outbox.datagrams.append((data, peer.handle))
+
+    def send_all(self, messages: Sequence[bytes], peer: Peer, now: float) -> None:
+        """Send encoded messages to one peer."""
+        if peer.unproven is not None or peer.rumour is not None:
+            for data in messages:
+                self.send_bytes(data, peer, now)
+            return
+        peer.last_sent = now
+        handle = peer.handle
+        self.outbox.datagrams += [(data, handle) for data in messages]
 
     def hello_endpoint(self, endpoint: Endpoint) -> int:
         """Ask a bare address who it is; return the nonce that its `Welcome` will carry."""

@@ -18,7 +18,8 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import SEGMENT_HEADER, SEGMENT_HEADER_BYTES, SEGMENT_TAG
 
-BURST_MAX = 48
+BURST_MAX = 54
+"""Segments that one request may ask for: so many of 1,200 bytes fill a train."""
 BURST_BYTES_MAX = 256 << 10
 """What one request may ask for: the holder sends it in one step."""
 BUFFER_COST = 2

@@ -68,21 +68,21 @@ class SegmentServer:
             return
         if peer.unproven is not None:
             mask = self._affordable(mask, segment_bytes, peer.unproven)
-        view = memoryview(data)
-        send_bytes = self._context.send_bytes
         start = first * segment_bytes
-        for i in range(mask.bit_length()):
-            if not mask >> i & 1:
-                continue
-            offset = i * segment_bytes
-            left = size - start - offset
-            if left <= 0 and start + offset:
-                break
-            segment = view[offset : offset + segment_bytes]
-            if len(segment) < segment_bytes and len(segment) < left:
-                self._context.stats.count("reads_short")
-                break
-            send_bytes(encode_segment(nonce, first + i, size, segment), peer, now)
+        asked = min(mask.bit_length() * segment_bytes, max(size - start, 0))
+        if len(data) < asked:
+            self._context.stats.count("reads_short")
+            asked = len(data) // segment_bytes * segment_bytes
+        view = memoryview(data)[:asked]
+        count = -(-len(view) // segment_bytes) or (not start)  # an empty item has one segment
+        segments = [
+            encode_segment(
+                nonce, first + i, size, view[i * segment_bytes : (i + 1) * segment_bytes]
+            )
+            for i in range(count)
+            if mask >> i & 1
+        ]
+        self._context.send_all(segments, peer, now)
 
     def _affordable(self, mask: int, segment_bytes: int, unproven: Unproven) -> int:
         """Keep what an unproven address may be sent, and a few to be held until it is proven."""

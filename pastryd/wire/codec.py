@@ -227,7 +227,7 @@ def encode(message: m.Message) -> bytes:
 
 def encode_segment(nonce: int, index: int, size: int, data: bytes | memoryview) -> bytes:
     """Return the bytes of a `Segment`; the one copy of its data is made here."""
-    return b"".join((SEGMENT_HEADER.pack(SEGMENT_TAG, nonce, index, size), data))
+    return SEGMENT_HEADER.pack(SEGMENT_TAG, nonce, index, size) + data
 
 
 def decode(data: bytes) -> m.Message:

@@ -195,7 +195,7 @@ class Link:
         if self._flying and self._flying[0][0] <= self.now:
             _, _, source, target, data = heappop(self._flying)
             train = [data]
-            while self.faults.trains and self._flying and len(train) < 48:
+            while self.faults.trains and self._flying and len(train) < 54:
                 at, _, *ends, data = self._flying[0]
                 if at > self.now or ends != [source, target]:
                     break
