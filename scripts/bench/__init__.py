@@ -1,0 +1,1 @@
+"""Benchmarks of pastryd on real sockets and disks; `python scripts/bench --help` tells how."""
