@@ -86,6 +86,11 @@ class ItemMachines:
         """What is to be registered with the overlay."""
         return [self.blobs, self.access]
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether our store is not empty."""
+        return len(self.storage.inventory) > 0
+
     def handlers(self) -> dict[type[Any], Handler]:
         """Return who takes which message."""
         return {

@@ -63,6 +63,7 @@ class PastryNode:
             self._on_leaf_set_change,
             self._on_active,
             self.table_upkeep.failure_rate,
+            lambda: self.items.holds_any,
         )
         self.router = Router(context, lambda: self.active, self._on_silent)
         self.joiner = Joiner(
@@ -346,13 +347,7 @@ class PastryNode:
             self.table_upkeep.suggest(peer.handle, now, message.rtt_us / 1e6)
 
     def _on_heartbeat(self, message: m.Heartbeat, peer: Peer, now: float) -> None:
-        leaf_set = self.context.leaf_set
-        known = peer.id in leaf_set
-        if known and message.digest == peer.digest:
-            return
-        upkeep = self.leafset_upkeep
-        if known or (leaf_set.would_enter(peer.id) and not upkeep.is_buried(peer.handle)):
-            upkeep.probe(peer.handle, now)
+        self.leafset_upkeep.on_heartbeat(message, peer, now)
 
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
         self.table_upkeep.hear_rate(peer.id, message.failure_rate)

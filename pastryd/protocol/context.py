@@ -4,7 +4,8 @@ Every datagram to a peer leaves through `Context.send`, which keeps the amplific
 DESIGN sec. 4: until an address has proved that it receives what we send to it, it is sent at most
 three times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile
 is held (bounded) and follows at once when the `Welcome` comes. Addresses that only others name get
-a few Hellos in all: a liar must not aim us at a machine that never spoke.
+a few Hellos in all: a liar must not aim us at a machine that never spoke. A question that is no
+longer than a Hello goes in its place, under the same budget: its answer proves the address as well.
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(64)
+HELLO_BYTES = len(encode(Hello((1 << 63) - 1, HELLO_PADDING)))
 HELLO_ATTEMPTS = 3
 HEARSAY_HELLOS_PER_S = 50.0
 HEARSAY_HELLOS_BURST = 256.0
@@ -109,17 +111,21 @@ class Context:
         """Send a message to a peer."""
         self.send_bytes(encode(message), peer, now)
 
-    def send_bytes(self, data: bytes, peer: Peer, now: float) -> None:
-        """Send an encoded message; held while the peer's address is unproven and out of credit."""
+    def send_bytes(self, data: bytes, peer: Peer, now: float, *, is_question: bool = False) -> None:
+        """Send an encoded message; held while the peer's address is unproven and out of credit.
+
+        `is_question`: the answer proves the address, so that it may stand in for the Hello.
+        """
         if peer.rumour is not None:
             self._verify_rumour(peer, now)
         unproven = peer.unproven
         if unproven is not None:
             cost = len(data) + DATAGRAM_OVERHEAD_BYTES
-            if unproven.credit_bytes < cost:
+            if unproven.credit_bytes >= cost:
+                unproven.credit_bytes -= cost
+            elif not (is_question and self._may_stand_for_hello(data, unproven, now)):
                 self._hold(data, peer, unproven, now)
                 return
-            unproven.credit_bytes -= cost
         peer.last_sent = now
         self.outbox.datagrams.append((data, peer.handle))
 
@@ -148,6 +154,14 @@ class Context:
             self.outbox.datagrams.append((encode(Hello(self.nonce(), HELLO_PADDING)), rumour))
         else:
             self.stats.count("hearsay_hellos_refused")
+
+    def _may_stand_for_hello(self, data: bytes, unproven: Unproven, now: float) -> bool:
+        """Tell whether a question may go to an unproven address without credit for it."""
+        return (
+            len(data) <= HELLO_BYTES
+            and not unproven.hello_nonce
+            and self._hearsay_hellos.take(now)
+        )
 
     def _hold(self, data: bytes, peer: Peer, unproven: Unproven, now: float) -> None:
         if len(unproven.held) >= HELD_MAX:

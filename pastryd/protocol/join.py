@@ -17,7 +17,16 @@ from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import Hop, JoinReply, Ping, Pong, RowReply, RowRequest, Welcome
+from pastryd.wire.messages import (
+    ROW_PADDING,
+    Hop,
+    JoinReply,
+    Ping,
+    Pong,
+    RowReply,
+    RowRequest,
+    Welcome,
+)
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
@@ -240,7 +249,7 @@ class Joiner(Application):
             else:
                 self._measure(best, answer.handles, rounds - 1, now)
 
-        row = RowRequest(self._context.nonce(), WALK_ROUNDS - rounds)
+        row = RowRequest(self._context.nonce(), WALK_ROUNDS - rounds, ROW_PADDING)
         self._requests.ask(best, row, on_row, now, attempts=2)
 
     def _measure(self, best: Peer, handles: Sequence[Handle], rounds: int, now: float) -> None:

@@ -1,32 +1,35 @@
-"""Leaf-set upkeep: MSPastry's probes (Castro, Costa, Rowstron 2004, fig. 2) with digests.
+"""Leaf-set upkeep: MSPastry's probes (Castro, Costa, Rowstron 2004, fig. 2) with summaries.
 
 A node enters our leaf set when it answered (or sent) a probe itself, never on hearsay; it leaves on
 our own verdict (`liveness.py`), on its `Leave`, never on hearsay. While we join we are not active;
 we become active when no probe is outstanding and the leaf set is full or spans the ring: from then
 on all its members know us.
 
-Deviation: probes carry the members only when the digest changed; detected failures are announced by
-the ring neighbours of the dead node alone, the others verify what they hear.
+Deviation: probes carry a summary of the members, and those alone whom the other side lacks;
+detected failures are announced by the ring neighbours of the dead node alone, the others verify
+what they hear.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
+from pastryd.state.leaf_set_summary import lacking, neighbours_in, summarize
 from pastryd.state.peers import Liveness, Peer
 from pastryd.wire.handles import pack_handle
-from pastryd.wire.messages import FAILED_MAX, LeafSetProbe, LeafSetReply
+from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply
 
 TOMBSTONES_MAX = 1024
 REPAIR_INTERVAL_S = 0.05
 STEPPING_STONES = 3
 PROBING_MAX = 64
 """Above this nobody is probed on hearsay. Honest leaf sets name at most some thirty at once."""
-FULL_PROBE_BYTES_LEFT = 28
-"""What one entry of `failed` costs; there must be room beside the members."""
+CONTENT_BYTES = 80
+"""The most that a probe takes besides its lists."""
+FAILED_ENTRY_BYTES = 28
 
 
 class LeafSetUpkeep:
@@ -37,6 +40,7 @@ class LeafSetUpkeep:
         "_doubt",
         "_failed",
         "_failure_rate",
+        "_holds_items",
         "_on_active",
         "_on_change",
         "_probing",
@@ -57,6 +61,7 @@ class LeafSetUpkeep:
         on_change: Callable[[Handle, bool, float], None],
         on_active: Callable[[float], None],
         failure_rate: Callable[[], int],
+        holds_items: Callable[[], bool],
     ) -> None:
         """`doubt(peer, accuser, now)` starts the verification of a member."""
         self._context = context
@@ -65,7 +70,8 @@ class LeafSetUpkeep:
         self._on_change = on_change
         self._on_active = on_active
         self._failure_rate = failure_rate
-        self._probing: dict[NodeId, int] = {}
+        self._holds_items = holds_items
+        self._probing: dict[NodeId, tuple[int, Handle]] = {}
         self._failed: dict[NodeId, tuple[int, float]] = {}
         self._repair_at = float("-inf")
         self._repair_wait_s = REPAIR_INTERVAL_S
@@ -91,7 +97,6 @@ class LeafSetUpkeep:
         self.active = False
         members = self._context.leaf_set.members()
         for handle in members:
-            self._context.peers.of(handle).digest_told = 0
             self.probe(handle, now)
         if not members:
             self._become_active(now)
@@ -100,18 +105,29 @@ class LeafSetUpkeep:
 
     def probe(self, handle: Handle, now: float) -> None:
         """Probe a node, unless that is under way."""
-        if self._stopped or handle.id in self._probing or handle.id == self._context.identity.id:
+        self._probe_all([handle], (), now)
+
+    def _probe_all(self, handles: Iterable[Handle], told: tuple[Handle, ...], now: float) -> None:
+        """Probe nodes; `told`: members of ours whom they seem not to know."""
+        if self._stopped:
             return
-        peer = self._context.peers.of(handle)
+        context = self._context
+        own_id = context.identity.id
+        fresh = [h for h in handles if h.id not in self._probing and h.id != own_id]
+        # All at once, so that each hears that we know of the others.
+        self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
+        for handle in fresh:
+            self._ask(context.peers.of(handle), self._probing[handle.id][0], told, now)
+
+    def _ask(self, peer: Peer, nonce: int, told: tuple[Handle, ...], now: float) -> None:
         config = self._context.config
-        message = LeafSetProbe(self._context.nonce(), *self._content(peer))
 
         def on_answer(answer: LeafSetReply | None, now: float) -> None:
-            self._on_answer(peer, answer, now)
+            self._on_answer(peer, answer, bool(told), now)
 
-        self._probing[handle.id] = self._requests.ask(
+        self._requests.ask(
             peer,
-            message,
+            LeafSetProbe(nonce, *self._content(peer, nonce, told)),
             on_answer,
             now,
             attempts=config.probe_attempts + 1,
@@ -119,44 +135,85 @@ class LeafSetUpkeep:
         )
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
-        """Somebody asks: learn from it and answer with our own."""
+        """Somebody asks: learn from it, answer with our own and with whom it lacks."""
         if self._stopped:
             return
         self._learn(message, peer, now)
-        self._context.send(LeafSetReply(message.nonce, *self._content(peer)), peer, now)
+        content = self._content(peer, message.nonce, self._lacking(message, peer))
+        self._context.send(LeafSetReply(message.nonce, *content), peer, now)
         self._settle(now)
 
-    def _on_answer(self, peer: Peer, answer: LeafSetReply | None, now: float) -> None:
+    def on_heartbeat(self, message: Heartbeat, peer: Peer, now: float) -> None:
+        """A neighbour, or who takes itself for one, beats: ask why if our views differ."""
+        leaf_set = self._context.leaf_set
+        mismatch = message.digest ^ leaf_set.digests[1]
+        right = leaf_set.immediate_right
+        if right is not None and right.id == peer.id:
+            if mismatch in (0, peer.mismatch):
+                return
+        elif peer.id in leaf_set:
+            if mismatch == peer.mismatch:
+                return
+        elif not leaf_set.would_enter(peer.id) or self.is_buried(peer.handle):
+            return
+        peer.mismatch = mismatch
+        self.probe(peer.handle, now)
+
+    def _on_answer(
+        self, peer: Peer, answer: LeafSetReply | None, was_told: bool, now: float
+    ) -> None:
         self._probing.pop(peer.id, None)
         if answer is not None:
             self._learn(answer, peer, now)
+            unknown = self._lacking(answer, peer)
+            if self.active and unknown and not was_told:
+                self._probe_all([peer.handle], unknown, now)
         elif peer.id in self._context.leaf_set:
             self._doubt(peer, None, now)
         else:
             self.bury(peer.handle, now)
         self._settle(now)
 
+    def _lacking(self, message: LeafSetProbe | LeafSetReply, peer: Peer) -> tuple[Handle, ...]:
+        """Return whom the sender of a message lacks, as far as we know."""
+        context = self._context
+        side_max = context.config.leaf_set_size // 2
+        return lacking(context.leaf_set, peer.id, message.summary, message.nonce, side_max)
+
+    def _known(self) -> list[Handle]:
+        """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""
+        context = self._context
+        members = context.leaf_set.members()
+        if self.active or not self._probing:
+            return members
+        by_id = {h.id: h for h in members}
+        by_id.update((i, handle) for i, (_, handle) in self._probing.items())
+        own_id = context.identity.id
+        side_max = context.config.leaf_set_size // 2
+        around = sorted(by_id.values(), key=lambda h: clockwise(own_id, h.id))
+        return around if len(around) <= 2 * side_max else around[:side_max] + around[-side_max:]
+
     def _content(
-        self, peer: Peer
-    ) -> tuple[str, int, bool, int, int, int, tuple[Handle, ...], tuple[tuple[NodeId, int], ...]]:
+        self, peer: Peer, nonce: int, members: tuple[Handle, ...]
+    ) -> tuple[
+        str, int, bool, bool, int, bytes, tuple[Handle, ...], tuple[tuple[NodeId, int], ...]
+    ]:
         """Return what a probe and its reply say to this peer."""
         context = self._context
         identity = context.identity
-        digest = context.leaf_set.digest()
-        members: tuple[Handle, ...] = ()
-        room = context.config.payload_bytes_max - 64
-        if peer.digest_told != digest:
-            members = tuple(context.leaf_set.members())
-            room -= sum(len(pack_handle(h)) + 2 for h in members)
-        most = max(0, min(FAILED_MAX, room // FULL_PROBE_BYTES_LEFT))
+        # To an address that must prove itself first only what is as short as a Hello goes at once.
+        proven = peer.unproven is None
+        room = context.config.payload_bytes_max - CONTENT_BYTES if proven else 0
+        room -= sum(len(pack_handle(h)) + 2 for h in members)
+        most = max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES))
         failed = tuple((i, self._failed[i][0]) for i in list(self._failed)[-most:]) if most else ()
         return (
             identity.host,
             identity.port,
             self.active,
-            digest,
-            peer.digest,
+            self._holds_items(),
             self._failure_rate(),
+            summarize(self._known(), nonce),
             members,
             failed,
         )
@@ -168,26 +225,27 @@ class LeafSetUpkeep:
         context = self._context
         peer.active = message.active
         peer.advertise(message.host, message.port)
-        peer.digest_told = message.seen_digest
-        if message.members or message.digest == peer.digest:
-            peer.digest = message.digest
+        peer.holds_items = message.holds_items
         self.welcome(peer, now)
         leaf_set = context.leaf_set
         for node_id, incarnation in message.failed:
             member = leaf_set.get(node_id)
             if member is not None and member.incarnation <= incarnation and node_id != peer.id:
                 self._doubt(context.peers.of(member), peer.id, now)
-        if message.active and message.members and not leaf_set.spans_ring:
-            leaf_set.note_neighbours(peer.id, message.members[-1].id, message.members[0].id)
-        for handle in message.members:
-            # Never us, never a member.
-            if not leaf_set.would_enter(handle.id) or self.is_buried(handle):
-                continue
-            if len(self._probing) >= PROBING_MAX:
-                context.stats.count("hearsay_probes_refused")
-                peer.digest = 0  # it shall name them again
-                break
-            self.probe(handle, now)
+        if message.active and message.summary and not leaf_set.spans_ring:
+            named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
+            neighbours = neighbours_in(message.summary, message.nonce, peer.id, named)
+            leaf_set.note_neighbours(peer.id, *neighbours)
+        # Never us, never a member.
+        news = [
+            handle
+            for handle in message.members
+            if leaf_set.would_enter(handle.id) and not self.is_buried(handle)
+        ]
+        room = max(0, PROBING_MAX - len(self._probing))
+        if len(news) > room:
+            context.stats.count("hearsay_probes_refused", len(news) - room)
+        self._probe_all(news[:room], (), now)
 
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""
@@ -232,9 +290,9 @@ class LeafSetUpkeep:
         self.bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
-        nonce = self._probing.pop(peer.id, None)
-        if nonce is not None:
-            self._requests.cancel(nonce)
+        probing = self._probing.pop(peer.id, None)
+        if probing is not None:
+            self._requests.cancel(probing[0])
         if leaf_set.discard(peer.id):
             self._on_change(peer.handle, False, now)
             if announce and was_neighbour:
@@ -277,9 +335,7 @@ class LeafSetUpkeep:
     def _extend(self, side: list[Handle], to_right: bool, now: float) -> None:
         """Ask the outermost of a short side; an empty side: the nearest that we know that way."""
         if side:
-            outermost = side[-1]
-            self._context.peers.of(outermost).digest = 0
-            self.probe(outermost, now)
+            self.probe(side[-1], now)
             return
         own_id = self._context.identity.id
         known = {h.id: h for h in self._context.leaf_set.members()}
@@ -287,7 +343,6 @@ class LeafSetUpkeep:
         for node_id in sorted(
             known, key=lambda i: clockwise(own_id, i) if to_right else clockwise(i, own_id)
         )[:STEPPING_STONES]:
-            self._context.peers.of(known[node_id]).digest = 0
             self.probe(known[node_id], now)
 
     def _become_active(self, now: float) -> None:

@@ -151,6 +151,7 @@ class Reconcile:
             return
         differing = []
         for start, end, count, fingerprint in message.ranges:
+            peer.holds_items = peer.holds_items or count > 0
             ours = self._inventory.fingerprint(start, end)
             if ours != (count, fingerprint):
                 differing.append(Range(start, end, *ours))

@@ -117,6 +117,8 @@ class Replication:
     def recheck(self, now: float) -> None:
         """An item of ours was lost: compare soon, so that a good copy comes back."""
         if self._wheel is not None:
+            for peer in self._partners():
+                peer.holds_items = True  # what they said before they got theirs means nothing now
             self._unequal = {peer.id: None for peer in self._partners()}
             self._arm_round(now, SOON_S)
 
@@ -162,21 +164,32 @@ class Replication:
         if self._is_active() and not self._queue and not self._pulling:
             for peer in self._partners():
                 differed = peer.id in self._unequal
-                # Of a pair one asks, the one with the smaller id; after a change both do.
                 if self._unequal and not differed:
                     continue
-                if not differed and context.identity.id > peer.id:
+                if not differed and not self._is_ours_to_ask(peer):
                     continue
                 if not context.usable(peer.id):
                     continue
                 arcs = context.leaf_set.shared_ranges(peer.id, config.replicas)
-                if arcs:
+                if arcs and (self._holds_any or peer.holds_items):
                     self._start_comparing(peer, arcs, now)
                 else:
                     self._unequal.pop(peer.id, None)
         partners = {peer.id for peer in self._partners()}
         self._unequal = {i: None for i in self._unequal if i in partners}
         self._arm_round(now, AGAIN_S if self._unequal or self.missing else config.reconcile_s)
+
+    @property
+    def _holds_any(self) -> bool:
+        return len(self._storage.inventory) > 0
+
+    def _is_ours_to_ask(self, peer: Peer) -> bool:
+        """Of a pair one asks, the one with the smaller id; after a change both do.
+
+        Who holds something asks whoever said that it holds nothing, for that node may think the
+        same of us, and where neither side holds anything nobody asks.
+        """
+        return self._context.identity.id < peer.id or (self._holds_any and not peer.holds_items)
 
     def _start_comparing(self, peer: Peer, arcs: Sequence[Arc], now: float) -> None:
         version = self._context.leaf_set.version

@@ -105,7 +105,7 @@ class Requests:
             self._context.deadlines.arm(now, on_answer, None)
             return nonce
         self._pending[nonce] = pending
-        self._context.send_bytes(pending.data, peer, now)
+        self._context.send_bytes(pending.data, peer, now, is_question=True)
         pending.timer = self._context.deadlines.arm(now + first, self._handle_timeout, nonce)
         return nonce
 
@@ -149,7 +149,7 @@ class Requests:
         pending.repeated = True
         pending.timeout_s *= 2
         self._context.stats.count("retransmissions")
-        self._context.send_bytes(pending.data, pending.peer, now)
+        self._context.send_bytes(pending.data, pending.peer, now, is_question=True)
         pending.timer = self._context.deadlines.arm(
             now + pending.timeout_s, self._handle_timeout, nonce
         )

@@ -19,7 +19,7 @@ from pastryd.state.tuning import (
     ring_size,
     table_probe_period,
 )
-from pastryd.wire.messages import Ping, Pong, RowReply, RowRequest
+from pastryd.wire.messages import ROW_PADDING, Ping, Pong, RowReply, RowRequest
 
 MEASURING_MAX = 32
 RATE_SCALE = 1e9
@@ -185,6 +185,15 @@ class TableUpkeep:
 
     def fetch_row(self, peer: Peer, row: int, now: float, candidates_max: int = 16) -> None:
         """Ask a node for a row and take what is better than ours (the join's second stage too)."""
+        if peer.unproven is not None:
+
+            def on_pong(peer: Peer, answer: Pong | None, now: float) -> None:
+                if answer is not None:
+                    self._consider_measured(peer)
+                    self.fetch_row(peer, row, now, candidates_max)
+
+            self._ping(peer, on_pong, now)  # the row's is too long to be the first question
+            return
 
         def on_answer(answer: RowReply | None, now: float) -> None:
             if answer is None:
@@ -194,7 +203,9 @@ class TableUpkeep:
                 if left and self.suggest(handle, now):
                     left -= 1
 
-        self._requests.ask(peer, RowRequest(self._context.nonce(), row), on_answer, now)
+        self._requests.ask(
+            peer, RowRequest(self._context.nonce(), row, ROW_PADDING), on_answer, now
+        )
 
     def _arm_repair(self, now: float) -> None:
         period = self._context.config.table_repair_s

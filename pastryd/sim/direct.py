@@ -173,15 +173,12 @@ def settled_world(ring: DirectRing, seed: int, latency: LatencyModel) -> World:
     world = World(seed, ring.config, latency, checked=False, keep_log=False)
     for handle in ring.handles:
         world.add(public_key=handle.public_key, endpoint=handle.endpoint)
-    digests = [ring.tables(index)[0].digest() for index in range(len(ring))]
     for index, node in enumerate(world.nodes):
-        _install(ring, index, node, digests, world.now)
+        _install(ring, index, node, world.now)
     return world
 
 
-def _install(
-    ring: DirectRing, index: int, node: SimNode, digests: Sequence[int], now: float
-) -> None:
+def _install(ring: DirectRing, index: int, node: SimNode, now: float) -> None:
     """Give a node its tables, and what it would believe of those in them."""
     context = node.core.context
     context.identity = context.identity.at(node.endpoint)
@@ -196,8 +193,7 @@ def _install(
         peer.unproven = None
         peer.active = True
         peer.last_heard = now
-        peer.digest = digests[other]
-        peer.digest_told = digests[index]
+        peer.holds_items = False
         if ring.latency is not None and peer.srtt_s is None:
             peer.sample_rtt(2 * ring.latency.delay_s(index, other))
 

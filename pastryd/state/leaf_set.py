@@ -58,7 +58,7 @@ class LeafSet:
         "_arc_start",
         "_at",
         "_beyond",
-        "_digest",
+        "_digests",
         "_handles",
         "_ids",
         "_left_count",
@@ -84,7 +84,7 @@ class LeafSet:
         self._left_count = 0
         self._arc_start = 0
         self._arc_length = RING_MASK
-        self._digest: int | None = None
+        self._digests: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self._ids) - 1
@@ -158,12 +158,22 @@ class LeafSet:
         """Tell whether the closest node to `key` must be a member or the owner."""
         return (key - self._arc_start) & RING_MASK <= self._arc_length
 
-    def digest(self) -> int:
-        """Return 64 bits that stand for the member ids (see `digest_of`)."""
-        if self._digest is None:
-            at = self._at
-            self._digest = digest_of(self._ids[:at] + self._ids[at + 1 :])
-        return self._digest
+    @property
+    def digests(self) -> tuple[int, int]:
+        """What the owner shares with its left and with its right neighbour, as 64 bits each.
+
+        Neighbours that know all whom they should have the same digest of each other: of the owner
+        and the members, but not the far end on the other side, where one sees further.
+        """
+        if self._digests is None:
+            ends = (self.rightmost, self.leftmost)
+            if self.spans_ring:
+                ends = (None, None)
+            left, right = (
+                digest_of(i for i in self._ids if end is None or i != end.id) for end in ends
+            )
+            self._digests = left, right
+        return self._digests
 
     def closest(self, key: int, exclude: Collection[int] = ()) -> Handle | None:
         """Return the member closest to `key`, None when the owner is closer than any of them."""
@@ -365,7 +375,7 @@ class LeafSet:
     def _settle(self) -> None:
         """Recompute, after a change, what is kept for speed."""
         self.version += 1
-        self._digest = None
+        self._digests = None
         self._beyond.clear()
         count = len(self._ids) - 1
         if count == 2 * self._side_max:

@@ -57,12 +57,12 @@ class Peer:
         "_told",
         "active",
         "advertised",
-        "digest",
-        "digest_told",
         "handle",
+        "holds_items",
         "last_heard",
         "last_sent",
         "liveness",
+        "mismatch",
         "rttvar_s",
         "rumour",
         "srtt_s",
@@ -87,10 +87,10 @@ class Peer:
         """A later life of it elsewhere, of which others told us and which nobody has asked yet."""
         self.last_heard = NEVER
         self.last_sent = NEVER
-        self.digest = 0
-        """Of its leaf set, as it last told us."""
-        self.digest_told = 0
-        """Of our leaf set, as it last confirmed."""
+        self.mismatch = 0
+        """Its digest XOR ours when we last asked it why they differ."""
+        self.holds_items = True
+        """Whether its store is not empty, as it last told us."""
         self.window: object | None = None
         """The transfer's congestion state for this path."""
 

@@ -132,7 +132,8 @@ _FINGERPRINT = _ID
 _RANGE = _record(m.Range, _ID, _ID, _U32, _FINGERPRINT)
 _HOP = _record(m.Hop, _HANDLE, _U32)
 _NAMES = _many(_NAME, m.NAMES_MAX)
-_LEAF_SET = (_U64, _HOST, _U16, _FLAG, _U64, _U64, _U32, _HANDLES, _FAILED)
+_SUMMARY = _octets(m.SUMMARY_BYTES_MAX)
+_LEAF_SET = (_U64, _HOST, _U16, _FLAG, _FLAG, _U32, _SUMMARY, _HANDLES, _FAILED)
 
 
 SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
@@ -155,7 +156,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     5: (m.JoinReply, (_U64, _HANDLES)),
     6: (m.LeafSetProbe, _LEAF_SET),
     7: (m.LeafSetReply, _LEAF_SET),
-    8: (m.RowRequest, (_U64, _U8)),
+    8: (m.RowRequest, (_U64, _U8, _DATA)),
     9: (m.RowReply, (_U64, _U8, _HANDLES)),
     10: (m.Ping, (_U64, _U32)),
     11: (m.Pong, (_U64,)),

@@ -17,6 +17,9 @@ ACKS_MAX = 64
 RECORDS_MAX = 8
 FAILED_MAX = 8
 RANGES_MAX = 16
+ROW_PADDING = bytes(300)
+"""With it a `RowRequest` has a third of the bytes of the longest row."""
+SUMMARY_BYTES_MAX = 2 * HANDLES_MAX
 PAYLOAD_MAX = 65_000
 APPLICATION_MAX = 16
 
@@ -74,40 +77,43 @@ class JoinReply(NamedTuple):
 class LeafSetProbe(NamedTuple):
     """MSPastry's LS-PROBE: the sender's leaf set, and whom it believes to have failed.
 
-    `members` is empty when the receiver is known to have seen `digest`. `host` and `port`: where
-    the sender wants to be reached. `failure_rate`: its estimate, in 1e-9 per node and second.
+    `summary`: two bytes for each member, clockwise from the sender: the top 16 bits of its id times
+    `nonce`, modulo 2^128. `members`: those of whom the receiver is known to lack. `host` and
+    `port`: where the sender wants to be reached. `holds_items`: whether its store is not empty.
+    `failure_rate`: its estimate, in 1e-9 per node and second.
     """
 
     nonce: int
     host: str
     port: int
     active: bool
-    digest: int
-    seen_digest: int
+    holds_items: bool
     failure_rate: int
+    summary: bytes
     members: tuple[Handle, ...]
     failed: tuple[tuple[NodeId, int], ...]
 
 
 class LeafSetReply(NamedTuple):
-    """Answers `LeafSetProbe` with the same content from the other side."""
+    """Answers `LeafSetProbe` with the same of the other side, and with whom the asker lacks."""
 
     nonce: int
     host: str
     port: int
     active: bool
-    digest: int
-    seen_digest: int
+    holds_items: bool
     failure_rate: int
+    summary: bytes
     members: tuple[Handle, ...]
     failed: tuple[tuple[NodeId, int], ...]
 
 
 class RowRequest(NamedTuple):
-    """Send me a row of your routing table."""
+    """Send me a row of your routing table. Padded: the answer is less than three times as long."""
 
     nonce: int
     row: int
+    padding: bytes
 
 
 class RowReply(NamedTuple):
@@ -132,7 +138,11 @@ class Pong(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """To the immediate left neighbours, each period. A new digest invites a `LeafSetProbe`."""
+    """To the immediate left neighbour, each period. `digest`: of those whom both should know.
+
+    These are the sender's members without the rightmost, and itself; and the receiver's without
+    the leftmost, and itself. Where the digests differ the receiver sends a `LeafSetProbe`.
+    """
 
     digest: int
 

@@ -64,7 +64,7 @@ class Liar:
     def probe(self) -> Message:
         """A leaf set full of ghosts."""
         ghosts = tuple(self.ghost() for _ in range(16))
-        return LeafSetProbe(self.nonce(), "", 0, True, self.nonce(), 0, 0, ghosts, ())
+        return LeafSetProbe(self.nonce(), "", 0, True, False, 0, b"", ghosts, ())
 
     def join(self) -> Message:
         """A JOIN of a ghost."""

@@ -43,12 +43,12 @@ def test_the_owner_and_a_known_handle_change_nothing() -> None:
 def test_a_new_address_or_incarnation_replaces_an_older_one_does_not() -> None:
     leaf_set = LeafSet(OWNER, 4)
     leaf_set.add(handle_at(7, incarnation=5))
-    digest = leaf_set.digest()
+    digests = leaf_set.digests
     assert not leaf_set.add(handle_at(7, incarnation=4))
     assert leaf_set.add(handle_at(7, incarnation=5, port=9))
     assert leaf_set.add(handle_at(7, incarnation=6))
     assert leaf_set.get(Position(7)) == handle_at(7, incarnation=6)
-    assert leaf_set.digest() == digest
+    assert leaf_set.digests == digests
 
 
 def test_one_loss_in_a_large_ring_does_not_make_it_span() -> None:
@@ -137,3 +137,19 @@ def test_ties_go_clockwise_in_the_replica_range() -> None:
     assert leaf_set.replica_range(1) == (95, 105)
     assert leaf_set.closest(95) is None, "the owner lies clockwise of a tie with 90"
     assert leaf_set.closest(105) == handle_at(110)
+
+
+def test_ring_neighbours_agree_on_what_they_share_whatever_the_size_of_the_ring() -> None:
+    rng = Random(5)
+    for size in (2, 3, 5, 16, 17, 18, 40):
+        handles = sorted((handle_at(rng.getrandbits(128)) for _ in range(size)), key=lambda h: h.id)
+        leaf_sets = []
+        for owner in handles:
+            leaf_set = LeafSet(owner.id, 16)
+            for handle in handles:
+                if handle is not owner:
+                    leaf_set.add(handle)
+            leaf_sets.append(leaf_set)
+        for index, leaf_set in enumerate(leaf_sets):
+            right = leaf_sets[(index + 1) % size]
+            assert leaf_set.digests[1] == right.digests[0], size

@@ -1,0 +1,69 @@
+"""What a node says of its leaf set so that another can tell it whom it lacks, in few bytes.
+
+A summary names each member by a tag of two bytes, clockwise from its owner. Tags are salted with
+the nonce of the question: two members that share one are told apart the next time. Pure functions;
+knows no messages and no time.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from pastryd.ids import RING_MASK, NodeId, clockwise
+from pastryd.state.handle import Handle
+from pastryd.state.leaf_set import LeafSet
+
+TAG_BYTES = 2
+_TAG_SHIFT = 128 - 8 * TAG_BYTES
+
+
+def tag_of(node_id: int, salt: int) -> bytes:
+    """Return the tag of a node; `salt` is odd."""
+    return (((node_id * salt) & RING_MASK) >> _TAG_SHIFT).to_bytes(TAG_BYTES, "big")
+
+
+def summarize(members: Sequence[Handle], salt: int) -> bytes:
+    """Return the summary of a leaf set, `members` clockwise from its owner."""
+    return b"".join([tag_of(handle.id, salt) for handle in members])
+
+
+def tags_in(summary: bytes) -> list[bytes]:
+    """Return the tags of a summary in its order."""
+    return [summary[i : i + TAG_BYTES] for i in range(0, len(summary), TAG_BYTES)]
+
+
+def lacking(
+    leaf_set: LeafSet, other_id: NodeId, summary: bytes, salt: int, side_max: int
+) -> tuple[Handle, ...]:
+    """Return those of our members that belong in another's leaf set and are not in its summary.
+
+    As far as we know: the `side_max` next to it on either side, of all that we know. Beyond our
+    ends we know nobody: who lies past one of them is not next to what lies past the other.
+    """
+    members = leaf_set.members()
+    lefts = len(leaf_set.left)
+    # From our left end over us (None) to our right end.
+    window = [*members[len(members) - lefts :], None, *members[: len(members) - lefts]]
+    ids = [leaf_set.owner if handle is None else handle.id for handle in window]
+    offsets = [clockwise(ids[0], node_id) for node_id in ids]
+    place = bisect_left(offsets, clockwise(ids[0], other_id))
+    after = place + (place < len(ids) and ids[place] == other_id)
+    left, right = window[:place], window[after:]
+    if leaf_set.spans_ring or not leaf_set.covers(other_id):
+        left = right = right + left
+    known = frozenset(tags_in(summary))
+    near = dict.fromkeys(right[:side_max] + left[-side_max:])
+    return tuple([h for h in near if h is not None and tag_of(h.id, salt) not in known])
+
+
+def neighbours_in(
+    summary: bytes, salt: int, owner_id: NodeId, known_ids: Iterable[NodeId]
+) -> tuple[NodeId, NodeId]:
+    """Return who the owner of a summary has next to it, left and right, if they are known.
+
+    In the place of an unknown one stands the owner itself.
+    """
+    tags = tags_in(summary)
+    by_tag = {tag_of(node_id, salt): node_id for node_id in known_ids}
+    if not tags:
+        return owner_id, owner_id
+    return by_tag.get(tags[-1], owner_id), by_tag.get(tags[0], owner_id)
