@@ -55,7 +55,7 @@ class PastryNode:
             self._on_suspect,
             self._on_dead,
         )
-        self.table_upkeep = TableUpkeep(context, requests, self.liveness.doubt)
+        self.table_upkeep = TableUpkeep(context, requests, self.liveness.doubt, lambda: self.active)
         self.leafset_upkeep = LeafSetUpkeep(
             context,
             requests,
@@ -73,8 +73,7 @@ class PastryNode:
                 key, payload, name, now, hint=hint, keep_trail=True
             ),
             self.leafset_upkeep.probe,
-            self.table_upkeep.fetch_row,
-            self.table_upkeep.suggest,
+            self.table_upkeep,
             lambda: self.active,
             self.leafset_upkeep.activate_alone,
         )
@@ -106,7 +105,8 @@ class PastryNode:
             m.LeafSetReply: self._on_leaf_set_reply,
             m.RowRequest: self.table_upkeep.on_row_request,
             m.RowReply: answered,
-            m.Ping: self._on_ping,
+            m.Ping: self.table_upkeep.on_ping,
+            m.Measured: self.table_upkeep.on_measured,
             m.Pong: answered,
             m.Heartbeat: self._on_heartbeat,
             m.IndirectPing: self.liveness.on_indirect_ping,
@@ -341,11 +341,6 @@ class PastryNode:
         self.context.on_welcome(message, peer, now)
         self.joiner.on_welcome(message, peer, now)
 
-    def _on_ping(self, message: m.Ping, peer: Peer, now: float) -> None:
-        self.liveness.on_ping(message, peer, now)
-        if message.rtt_us and peer.active:
-            self.table_upkeep.suggest(peer.handle, now, message.rtt_us / 1e6)
-
     def _on_heartbeat(self, message: m.Heartbeat, peer: Peer, now: float) -> None:
         self.leafset_upkeep.on_heartbeat(message, peer, now)
 
@@ -389,5 +384,6 @@ class PastryNode:
             application.update(handle, joined, now)
 
     def _on_active(self, now: float) -> None:
+        self.table_upkeep.on_active(now)
         self.joiner.on_active(now)
         self.router.resume(now)

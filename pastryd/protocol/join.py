@@ -9,6 +9,8 @@ whether there are two rings: then our JOIN ends at somebody whom our leaf set do
 """
 
 from collections.abc import Callable, Sequence
+from math import inf
+from typing import Protocol
 
 from pastryd.ids import NodeId, Position, shared_prefix
 from pastryd.protocol.application import Application
@@ -18,11 +20,10 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import (
+    DEEPEST_ROW,
     ROW_PADDING,
     Hop,
     JoinReply,
-    Ping,
-    Pong,
     RowReply,
     RowRequest,
     Welcome,
@@ -35,8 +36,9 @@ DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
 NEAR_S = 0.002
 """A node this near is near enough to join through; walking on would cost more than it brings."""
-WALK_ROUNDS = 3
-WALK_PINGS = 8
+WALK_ROUNDS = 5
+WALK_PINGS = 5
+DENSE_ROW = 8
 ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
 """How often in a row an attempt that makes progress may put off the next one."""
@@ -44,6 +46,21 @@ INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
+
+
+class Table(Protocol):
+    """What a join needs of `TableUpkeep`."""
+
+    def measure(
+        self, handle: Handle, then: Callable[[Peer, bool, float], None], now: float
+    ) -> None:
+        """Ping a node unless its distance is known; then tell whether it answered."""
+
+    def fetch_row(self, peer: Peer, row: int, now: float) -> None:
+        """Ask a node for a row and take what is better than ours."""
+
+    def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
+        """Take what is better than ours of a row."""
 
 
 class Joiner(Application):
@@ -57,8 +74,7 @@ class Joiner(Application):
         requests: Requests,
         route: Route,
         probe: Callable[[Handle, float], None],
-        fetch_row: Callable[[Peer, int, float], None],
-        suggest: Callable[[Handle, float], bool],
+        table: Table,
         is_active: Callable[[], bool],
         activate_alone: Callable[[float], None],
     ) -> None:
@@ -67,8 +83,7 @@ class Joiner(Application):
         self._requests = requests
         self._route = route
         self._probe = probe
-        self._fetch_row = fetch_row
-        self._suggest = suggest
+        self._table = table
         self._is_active = is_active
         self._activate_alone = activate_alone
         self._seeds: dict[Endpoint, None] = {}
@@ -79,6 +94,8 @@ class Joiner(Application):
         self._choice: Timer | None = None
         self._retry: Timer | None = None
         self._nonces: dict[int, bool] = {}
+        self._near_id: NodeId | None = None
+        """Whom we join through, if its first row is in our table already."""
         self._attempts = 0
         self._progress_at = float("-inf")
         self._progress_version = -1
@@ -234,50 +251,53 @@ class Joiner(Application):
         self._choice = None
         if self._found and not self._is_active():
             best = min(self._found.values(), key=lambda found: found[0])[1]
-            self._walk(best, WALK_ROUNDS, now)
+            self._walk(best, DEEPEST_ROW, WALK_ROUNDS, now)
 
-    def _walk(self, best: Peer, rounds: int, now: float) -> None:
-        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002)."""
-        if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
-            self._send_join(best, False, now)
-            return
+    def _walk(self, best: Peer, row: int, rounds: int, now: float) -> None:
+        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002).
+
+        A deep row is a sample of the whole ring; the higher ones are ever nearer to who tells.
+        """
 
         def on_row(answer: RowReply | None, now: float) -> None:
             self._progress_at = now
-            if answer is None or not answer.handles:
-                self._send_join(best, False, now)
+            if answer is None or len(answer.entries) < WALK_PINGS:
+                self._send_join(best, False, now)  # a small ring: nobody is far
             else:
-                self._measure(best, answer.handles, rounds - 1, now)
+                self._measure(best, answer, rounds - 1, now)
 
-        row = RowRequest(self._context.nonce(), WALK_ROUNDS - rounds, ROW_PADDING)
-        self._requests.ask(best, row, on_row, now, attempts=2)
+        if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
+            self._send_join(best, False, now)
+        else:
+            request = RowRequest(self._context.nonce(), row, ROW_PADDING)
+            self._requests.ask(best, request, on_row, now, attempts=2)
 
-    def _measure(self, best: Peer, handles: Sequence[Handle], rounds: int, now: float) -> None:
+    def _measure(self, best: Peer, answer: RowReply, rounds: int, now: float) -> None:
         context = self._context
-        chosen = [h for h in handles if h.id != context.identity.id]
-        if len(chosen) > WALK_PINGS:
-            chosen = context.rng.sample(chosen, WALK_PINGS)
-        outstanding = len(chosen)
+        hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
+        if answer.row:
+            hops = context.rng.sample(hops, min(len(hops), WALK_PINGS))
+        hops = sorted(hops, key=lambda hop: hop.rtt_us)[:WALK_PINGS]
+        outstanding = len(hops)
         nearest = best
 
-        def on_pong(peer: Peer, answer: Pong | None, now: float) -> None:
+        def on_pong(peer: Peer, answered: bool, now: float) -> None:
             nonlocal outstanding, nearest
             outstanding -= 1
             self._progress_at = now
-            if answer is not None and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
+            if answered and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
                 nearest = peer
-            if not outstanding:
-                self._walk(nearest, rounds if nearest is not best else 0, now)
+            if outstanding:
+                return
+            if answer.row or nearest is not best:
+                self._walk(nearest, max(0, answer.row - 1), rounds, now)
+            else:
+                self._near_id = best.id
+                self._table.take_row(best, answer.entries, now)
+                self._send_join(best, False, now)
 
-        if not chosen:
-            self._send_join(best, False, now)
-        for handle in chosen:
-            peer = context.peers.of(handle)
-
-            def answered(answer: Pong | None, now: float, peer: Peer = peer) -> None:
-                on_pong(peer, answer, now)
-
-            self._requests.ask(peer, Ping(context.nonce(), 0), answered, now, attempts=1)
+        for hop in hops:
+            self._table.measure(hop.handle, on_pong, now)
 
     # -- JOIN --
 
@@ -322,21 +342,27 @@ class Joiner(Application):
         for handle in message.trail:
             if handle.id == context.identity.id:
                 continue
-            self._suggest(handle, now)
+            if handle.id == self._near_id:
+                known = 1  # its first row led us to it
             shared = shared_prefix(handle.id, context.identity.id, context.config.bits_per_digit)
             for row in range(known, min(shared + 1, known + ROWS_PER_NODE_MAX)):
-                self._fetch_row(context.peers.of(handle), row, now)
+                self._table.fetch_row(context.peers.of(handle), row, now)
             known = max(known, shared)
 
     def on_active(self, now: float) -> None:
-        """Second stage: ask one entry of each row for its row, and keep the nearer ones."""
+        """Second stage: ask the nearest entry of each row for its row, and keep the nearer ones.
+
+        Not for the first row, which comes from a near node, nor for sparse ones: few nodes fit
+        there, and our leaf set knows most of them.
+        """
         context = self._context
         if context.leaf_set.spans_ring:
             return
-        for row in context.table.row_numbers:
-            entries = context.table.row(row)
-            entry = entries[context.rng.randrange(len(entries))]
-            self._fetch_row(context.peers.of(entry), row, now)
+        for row in context.table.row_numbers[1:]:
+            if len(context.table.row(row)) < DENSE_ROW:
+                continue
+            nearest = min(context.table.row(row), key=lambda h: context.table.rtt_of(h.id) or inf)
+            self._table.fetch_row(context.peers.of(nearest), row, now)
 
     # -- merging --
 

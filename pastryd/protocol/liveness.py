@@ -270,10 +270,6 @@ class LivenessMonitor:
 
     # -- messages --
 
-    def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
-        """Answer."""
-        self._context.send(Pong(message.nonce), peer, now)
-
     def on_indirect_ping(self, message: IndirectPing, peer: Peer, now: float) -> None:
         """Ping the target for somebody else; say so when it does not answer."""
         if self._helping >= HELPING_MAX:

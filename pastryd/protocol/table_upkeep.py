@@ -5,7 +5,9 @@ is measured first. Correctness does not depend on this file; it lives in the lea
 that are also leaf-set members are watched there and not probed here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import inf
+from operator import itemgetter
 
 from pastryd.ids import NodeId
 from pastryd.protocol.context import Context
@@ -19,12 +21,28 @@ from pastryd.state.tuning import (
     ring_size,
     table_probe_period,
 )
-from pastryd.wire.messages import ROW_PADDING, Ping, Pong, RowReply, RowRequest
+from pastryd.wire.messages import (
+    DEEPEST_ROW,
+    ROW_PADDING,
+    RTT_US_MAX,
+    Hop,
+    Measured,
+    Ping,
+    Pong,
+    RowReply,
+    RowRequest,
+)
 
 MEASURING_MAX = 32
 RATE_SCALE = 1e9
-REPAIR_CANDIDATES_MAX = 4
-"""How many unmeasured nodes one periodic repair may measure: bounds its traffic."""
+CANDIDATES_MAX = 2
+"""How many nodes are measured of one row that may be nearer than those in our slots."""
+WORTH_A_MESSAGE = 0.75
+"""A newcomer says that it is nearer than our entry if it is by so much; its next ping says the
+rest."""
+UNANNOUNCED_MAX = 128
+DENSE_ROW = 8
+"""A row of so many entries is a sample of the ring that is good enough to begin a walk with."""
 
 
 class TableUpkeep:
@@ -36,8 +54,10 @@ class TableUpkeep:
         "_doubt",
         "_failures",
         "_heard_rates",
+        "_is_active",
         "_measuring",
         "_requests",
+        "_unannounced",
         "period_s",
     )
 
@@ -46,8 +66,11 @@ class TableUpkeep:
         context: Context,
         requests: Requests,
         doubt: Callable[[Peer, NodeId | None, float], None],
+        is_active: Callable[[], bool],
     ) -> None:
         self._context = context
+        self._is_active = is_active
+        self._unannounced: list[Peer] = []
         self._requests = requests
         self._doubt = doubt
         self._failures = FailureHistory(0.0)
@@ -118,26 +141,69 @@ class TableUpkeep:
                 self._ping(peer, self._on_entry, now)
         context.deadlines.arm(now + max(self._probe_gap(), 0.01), self._probe_next)
 
-    def _ping(
-        self, peer: Peer, then: Callable[[Peer, Pong | None, float], None], now: float
-    ) -> None:
-        known_us = int((peer.srtt_s or 0.0) * 1e6)
+    def _ping(self, peer: Peer, then: Callable[[Peer, bool, float], None], now: float) -> None:
+        """Ping a peer; take it into the tables if it answers; then tell whether it did."""
+
+        def answered(answer: Pong | None, now: float) -> None:
+            if answer is not None:
+                self._consider_measured(peer)
+                self._announce(peer, answer.wanted_us, now)
+            then(peer, answer is not None, now)
+
+        # Before we are active nobody should take us for somebody to route through.
+        known_us = int((peer.srtt_s or 0.0) * 1e6) if self._is_active() else 0
         self._requests.ask(
             peer,
             Ping(self._context.nonce(), known_us),
-            lambda answer, now: then(peer, answer, now),
+            answered,
             now,
             attempts=self._context.config.probe_attempts,
             timeout_s=max(self._context.config.probe_timeout_s, peer.rto_s),
         )
 
-    def _on_entry(self, peer: Peer, answer: Pong | None, now: float) -> None:
-        if answer is None:
+    def _on_entry(self, peer: Peer, answered: bool, now: float) -> None:
+        if not answered:
             self._doubt(peer, None, now)
-        else:
-            self._consider_measured(peer)
 
     # -- proximity --
+
+    def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
+        """Answer, with how near the asker would have to be; take it in if it says that it is."""
+        wanted_us = min(self._context.table.wanted_s(peer.id) * WORTH_A_MESSAGE * 1e6, RTT_US_MAX)
+        self._context.send(Pong(message.nonce, int(wanted_us)), peer, now)
+        if message.rtt_us:
+            self.suggest(peer.handle, now, message.rtt_us / 1e6)
+
+    def on_measured(self, message: Measured, peer: Peer, now: float) -> None:
+        """Somebody whom we would take says how far it is."""
+        if message.rtt_us:
+            self.suggest(peer.handle, now, message.rtt_us / 1e6)
+
+    def _announce(self, peer: Peer, wanted_us: int, now: float) -> None:
+        """Tell a peer that we are near enough for a slot of its table; once we are active."""
+        rtt_us = int((peer.srtt_s or 0.0) * 1e6)
+        if not 0 < rtt_us < wanted_us:
+            return
+        if self._is_active():
+            self._context.send(Measured(rtt_us), peer, now)
+        elif len(self._unannounced) < UNANNOUNCED_MAX:
+            self._unannounced.append(peer)
+
+    def on_active(self, now: float) -> None:
+        """Tell those who want us that we may be routed through now."""
+        for peer in self._unannounced:
+            self._context.send(Measured(int((peer.srtt_s or 0.0) * 1e6)), peer, now)
+        self._unannounced.clear()
+
+    def measure(
+        self, handle: Handle, then: Callable[[Peer, bool, float], None], now: float
+    ) -> None:
+        """Ping a node unless its distance is known; then tell whether it answered."""
+        peer = self._context.peers.of(handle)
+        if peer.srtt_s is None:
+            self._ping(peer, then, now)
+        else:
+            then(peer, True, now)
 
     def suggest(self, handle: Handle, now: float, rtt_hint_s: float | None = None) -> bool:
         """Somebody knows this node: measure it if it may be better than what we have.
@@ -145,18 +211,15 @@ class TableUpkeep:
         `rtt_hint_s` is what the other side measured. Returns whether a measurement started.
         """
         context = self._context
-        if handle.id == context.identity.id or handle.id in self._measuring:
+        wanted_s = context.table.wanted_s(handle.id)
+        if not wanted_s or handle.id in self._measuring:
             return False
         peer = context.peers.get(handle.id)
         rtt_s = peer.srtt_s if peer is not None else None
         rtt_s = rtt_hint_s if rtt_s is None else rtt_s
         if rtt_s is not None:
-            if context.table.would_use(handle.id, rtt_s) and peer is not None:
+            if peer is not None and rtt_s < wanted_s:
                 context.table.consider(peer.told, rtt_s)
-            return False
-        row, column = context.table.slot_of(handle.id)
-        holder = context.table.get(row, column)
-        if holder is not None and holder.id == handle.id:
             return False
         if len(self._measuring) >= MEASURING_MAX:
             context.stats.count("measurements_skipped")
@@ -165,10 +228,8 @@ class TableUpkeep:
         self._ping(context.peers.of(handle), self._on_measured, now)
         return True
 
-    def _on_measured(self, peer: Peer, answer: Pong | None, now: float) -> None:
+    def _on_measured(self, peer: Peer, answered: bool, now: float) -> None:
         self._measuring.pop(peer.id, None)
-        if answer is not None:
-            self._consider_measured(peer)
 
     def _consider_measured(self, peer: Peer) -> None:
         rtt_s = peer.srtt_s
@@ -180,32 +241,48 @@ class TableUpkeep:
 
     def on_row_request(self, message: RowRequest, peer: Peer, now: float) -> None:
         """Answer with a row of ours."""
-        handles = tuple(self._context.table.row(message.row))
-        self._context.send(RowReply(message.nonce, message.row, handles), peer, now)
+        table = self._context.table
+        dense = (r for r in reversed(table.row_numbers) if len(table.row(r)) >= DENSE_ROW)
+        row = next(dense, 0) if message.row == DEEPEST_ROW else message.row
+        entries = tuple([Hop(h, int((table.rtt_of(h.id) or 0.0) * 1e6)) for h in table.row(row)])
+        self._context.send(RowReply(message.nonce, row, entries), peer, now)
 
-    def fetch_row(self, peer: Peer, row: int, now: float, candidates_max: int = 16) -> None:
+    def fetch_row(self, peer: Peer, row: int, now: float) -> None:
         """Ask a node for a row and take what is better than ours (the join's second stage too)."""
         if peer.unproven is not None:
 
-            def on_pong(peer: Peer, answer: Pong | None, now: float) -> None:
-                if answer is not None:
-                    self._consider_measured(peer)
-                    self.fetch_row(peer, row, now, candidates_max)
+            def on_pong(peer: Peer, answered: bool, now: float) -> None:
+                if answered:
+                    self.fetch_row(peer, row, now)
 
             self._ping(peer, on_pong, now)  # the row's is too long to be the first question
             return
 
         def on_answer(answer: RowReply | None, now: float) -> None:
-            if answer is None:
-                return
-            left = candidates_max
-            for handle in answer.handles:
-                if left and self.suggest(handle, now):
-                    left -= 1
+            if answer is not None:
+                self.take_row(peer, answer.entries, now)
 
-        self._requests.ask(
-            peer, RowRequest(self._context.nonce(), row, ROW_PADDING), on_answer, now
-        )
+        request = RowRequest(self._context.nonce(), row, ROW_PADDING)
+        self._requests.ask(peer, request, on_answer, now)
+
+    def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
+        """Fill empty slots from a row, and measure those few that promise to be nearer than ours.
+
+        From us an entry is at least as far as it is from the teller, less the way to the teller.
+        """
+        table = self._context.table
+        promising: list[tuple[float, Handle]] = []
+        for handle, rtt_us in entries:
+            wanted_s = table.wanted_s(handle.id)
+            if wanted_s == inf:
+                self.suggest(handle, now)
+            elif rtt_us / 1e6 - (teller.srtt_s or 0.0) < wanted_s:
+                promising.append((rtt_us / 1e6 - wanted_s, handle))
+        promising.sort(key=itemgetter(0))
+        left = CANDIDATES_MAX
+        for _, handle in promising:
+            if left and self.suggest(handle, now):
+                left -= 1
 
     def _arm_repair(self, now: float) -> None:
         period = self._context.config.table_repair_s
@@ -221,5 +298,5 @@ class TableUpkeep:
             row = rows[context.rng.randrange(len(rows))]
             entries = context.table.row(row)
             entry = entries[context.rng.randrange(len(entries))]
-            self.fetch_row(context.peers.of(entry), row, now, REPAIR_CANDIDATES_MAX)
+            self.fetch_row(context.peers.of(entry), row, now)
         self._arm_repair(now)

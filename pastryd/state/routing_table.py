@@ -98,20 +98,19 @@ class RoutingTable:
                 if handle is not None:
                     yield handle
 
-    def would_use(self, node_id: NodeId, rtt_s: float | None) -> bool:
-        """Tell whether `consider` would give this node, not an entry yet, a slot."""
+    def wanted_s(self, node_id: NodeId) -> float:
+        """Return the RTT below which `consider` would give this node a slot (inf: with any).
+
+        0 for an entry, which has one, and for the owner.
+        """
         if node_id == self.owner:
-            return False
+            return 0.0
         row, column = self.slot_of(node_id)
         slots = self._rows.get(row)
-        if slots is None:
-            return True
-        holder = slots.handles[column]
-        if holder is None:
-            return True
-        if holder.id == node_id or rtt_s is None:
-            return False
-        return rtt_s < NEARER_FACTOR * slots.rtts[column]
+        holder = None if slots is None else slots.handles[column]
+        if slots is None or holder is None:
+            return inf
+        return 0.0 if holder.id == node_id else NEARER_FACTOR * slots.rtts[column]
 
     def consider(self, handle: Handle, rtt_s: float | None) -> bool:
         """Offer a node its slot; return whether the slot's handle changed.

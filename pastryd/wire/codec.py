@@ -157,9 +157,9 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     6: (m.LeafSetProbe, _LEAF_SET),
     7: (m.LeafSetReply, _LEAF_SET),
     8: (m.RowRequest, (_U64, _U8, _DATA)),
-    9: (m.RowReply, (_U64, _U8, _HANDLES)),
+    9: (m.RowReply, (_U64, _U8, _many(_HOP, m.HANDLES_MAX))),
     10: (m.Ping, (_U64, _U32)),
-    11: (m.Pong, (_U64,)),
+    11: (m.Pong, (_U64, _U32)),
     12: (m.Heartbeat, (_U64,)),
     13: (m.IndirectPing, (_U64, _HANDLE)),
     14: (m.IndirectPong, (_U64, _FLAG)),
@@ -181,6 +181,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     30: (m.Answer, (_U64, _U8, _U64, _NO_NAME, _U64, _DATA)),
     31: (m.PathProbe, (_U64, _U16)),
     32: (m.PathReply, (_U64, _DATA)),
+    33: (m.Measured, (_U32,)),
 }
 
 

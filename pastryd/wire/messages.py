@@ -17,6 +17,8 @@ ACKS_MAX = 64
 RECORDS_MAX = 8
 FAILED_MAX = 8
 RANGES_MAX = 16
+DEEPEST_ROW = 255
+RTT_US_MAX = 0xFFFFFFFF
 ROW_PADDING = bytes(300)
 """With it a `RowRequest` has a third of the bytes of the longest row."""
 SUMMARY_BYTES_MAX = 2 * HANDLES_MAX
@@ -42,7 +44,7 @@ class Welcome(NamedTuple):
 
 
 class Hop(NamedTuple):
-    """One node of a route's trail and its smoothed RTT to the next one (0: not measured)."""
+    """A node and a smoothed RTT (0: not measured): to the next of a trail, or from who tells."""
 
     handle: Handle
     rtt_us: int
@@ -109,7 +111,10 @@ class LeafSetReply(NamedTuple):
 
 
 class RowRequest(NamedTuple):
-    """Send me a row of your routing table. Padded: the answer is less than three times as long."""
+    """Send me a row of your routing table. Padded: the answer is less than three times as long.
+
+    Row 255: the deepest that has at least 8 entries.
+    """
 
     nonce: int
     row: int
@@ -117,24 +122,25 @@ class RowRequest(NamedTuple):
 
 
 class RowReply(NamedTuple):
-    """Answers `RowRequest`."""
+    """Answers `RowRequest`: the entries, and how far each is from the sender."""
 
     nonce: int
     row: int
-    handles: tuple[Handle, ...]
+    entries: tuple[Hop, ...]
 
 
 class Ping(NamedTuple):
-    """Are you there, and how far? `rtt_us`: what the sender already measured (0: nothing yet)."""
+    """Are you there, and how far? `rtt_us`: what the sender measured, if it is active (else 0)."""
 
     nonce: int
     rtt_us: int
 
 
 class Pong(NamedTuple):
-    """Answers `Ping`."""
+    """Answers `Ping`. `wanted_us`: were the asker nearer, it would get a slot of our table."""
 
     nonce: int
+    wanted_us: int
 
 
 class Heartbeat(NamedTuple):
@@ -178,6 +184,12 @@ class Leave(NamedTuple):
     """The sender leaves; do not count on it any more."""
 
     incarnation: int
+
+
+class Measured(NamedTuple):
+    """The sender is so far from you, and ready to be routed through: see `Pong.wanted_us`."""
+
+    rtt_us: int
 
 
 class Find(NamedTuple):
@@ -326,5 +338,5 @@ Message = (
     Hello | Welcome | Route | HopAck | JoinReply | LeafSetProbe | LeafSetReply | RowRequest
     | RowReply | Ping | Pong | Heartbeat | IndirectPing | IndirectPong | Suspect | Alive | Leave
     | Find | Found | Replicas | Store | Stored | HaveQuery | HaveReply | Pull | Segment | Absent
-    | Ranges | Names | Request | Answer | PathProbe | PathReply
+    | Ranges | Names | Request | Answer | PathProbe | PathReply | Measured
 )  # fmt: skip

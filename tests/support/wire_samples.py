@@ -28,9 +28,9 @@ SAMPLES: tuple[m.Message, ...] = (
     m.LeafSetProbe(NONCE, "192.0.2.1", 4160, True, True, 13, b"abcd", (A, B), ((KEY, 5),)),
     m.LeafSetReply(NONCE, "", 0, False, False, 13, b"", (), ()),
     m.RowRequest(NONCE, 3, bytes(4)),
-    m.RowReply(NONCE, 3, (B,)),
+    m.RowReply(NONCE, 3, (m.Hop(B, 1500),)),
     m.Ping(NONCE, 1500),
-    m.Pong(NONCE),
+    m.Pong(NONCE, 2500),
     m.Heartbeat(0xAABBCCDDEEFF0011),
     m.IndirectPing(NONCE, B),
     m.IndirectPong(NONCE, False),
@@ -52,6 +52,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Names(NONCE, KEY, END, True, (NAME,)),
     m.Request(NONCE, 2, NAME, 4, b"data"),
     m.Answer(NONCE, 0, 3, NAME, 4, b"data"),
+    m.Measured(1500),
     m.Segment(NONCE, 65, 1 << 20, b"data"),
 )
 
