@@ -158,9 +158,7 @@ class Context:
     def _may_stand_for_hello(self, data: bytes, unproven: Unproven, now: float) -> bool:
         """Tell whether a question may go to an unproven address without credit for it."""
         return (
-            len(data) <= HELLO_BYTES
-            and not unproven.hello_nonce
-            and self._hearsay_hellos.take(now)
+            len(data) <= HELLO_BYTES and not unproven.hello_nonce and self._hearsay_hellos.take(now)
         )
 
     def _hold(self, data: bytes, peer: Peer, unproven: Unproven, now: float) -> None:

@@ -31,7 +31,8 @@ def test_each_entry_stands_in_its_own_slot(
         assert slot[0] == shared_prefix(owner, node_id, bits)
         assert slot[1] == digit(node_id, slot[0], bits) != digit(owner, slot[0], bits)
         if adding:
-            expected = table.would_use(node_id, rtt_s)
+            near = rtt_s is not None and rtt_s < table.wanted_s(node_id)
+            expected = slot not in model or near
             assert table.consider(handle_at(node_id), rtt_s) == expected
             if expected:
                 model[slot] = node_id

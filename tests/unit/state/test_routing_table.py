@@ -54,7 +54,7 @@ def test_discard_empties_only_the_holders_slot() -> None:
 
 def test_the_owner_gets_no_slot() -> None:
     table = RoutingTable(OWNER)
-    assert not table.consider(handle_at(OWNER), 0.0) and not table.would_use(OWNER, None)
+    assert not table.consider(handle_at(OWNER), 0.0) and not table.wanted_s(OWNER)
     assert table.lookup(OWNER) is None
 
 
