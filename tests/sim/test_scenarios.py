@@ -186,8 +186,8 @@ def test_a_bad_copy_that_is_the_only_one_is_dropped_when_others_cannot_use_it(si
         swarm.step(node, partial(node.core.forget, name))
     swarm.run(10)
     assert name not in swarm.machines[holder].disk.items
-    counters = swarm.machines[others[0]].core.stats.counters
-    assert counters["pulls_corrupt"] <= 2
+    counters = [swarm.machines[machine].core.stats.counters for machine in others]
+    assert 1 <= max(counter.get("pulls_corrupt", 0) for counter in counters) <= 2
 
 
 def test_a_small_bad_copy_that_another_node_was_given_is_replaced() -> None:
