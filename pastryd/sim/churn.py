@@ -27,7 +27,6 @@ SEEDS = 3
 """A node that starts knows so many that are in the ring."""
 STUCK_S = 120.0
 SAMPLED_S = 60.0
-BUCKET_S = 3_600.0
 ROUTE_TAG = next(tag for tag, (kind, _) in SPECIFICATIONS.items() if kind is Route)
 
 
@@ -64,8 +63,6 @@ class Outcome:
     control: Counter[str] = field(default_factory=Counter)
     """Control messages by type."""
     node_seconds: float = 0.0
-    buckets: list[tuple[float, int]] = field(default_factory=list)
-    """Node-seconds and control messages of each hour."""
     arrivals: int = 0
     departures: int = 0
     stuck: int = 0
@@ -139,9 +136,7 @@ class Churn:
         self._issued = 0
         self._measuring = False
         self._counts: Counter[int] = Counter()
-        self._counted = 0
         self._seconds_at = 0.0
-        self._bucket_seconds = 0.0
         self._followed = 0
         self._write: Callable[[str], None]
         sessions = conditions.draw_sessions()
@@ -171,14 +166,14 @@ class Churn:
         self._seconds_at = world.now
         self._look_up(world.now + conditions.measured_s)
         self._sample()
-        left_s = conditions.measured_s
-        while left_s > 0:
-            world.run(min(left_s, BUCKET_S))
-            left_s -= BUCKET_S
-            self._close_bucket()
+        world.run(conditions.measured_s)
+        self._tally()
         self._measuring = False
         world.run(DELIVERED_WITHIN_S)
         self._judge(float("inf"))
+        self.outcome.control = Counter(
+            {SPECIFICATIONS[tag][0].__name__: count for tag, count in self._counts.items()}
+        )
         return self.outcome
 
     # -- who is up --
@@ -331,18 +326,8 @@ class Churn:
         """Add up node-seconds, before the number of nodes changes."""
         if self._measuring:
             now = self.world.now
-            self._bucket_seconds += len(self._ids) * (now - self._seconds_at)
+            self.outcome.node_seconds += len(self._ids) * (now - self._seconds_at)
             self._seconds_at = now
-
-    def _close_bucket(self) -> None:
-        self._tally()
-        total = self._counts.total()
-        self.outcome.buckets.append((self._bucket_seconds, total - self._counted))
-        self.outcome.node_seconds += self._bucket_seconds
-        self._bucket_seconds, self._counted = 0.0, total
-        self.outcome.control = Counter(
-            {SPECIFICATIONS[tag][0].__name__: count for tag, count in self._counts.items()}
-        )
 
     def _note(self, text: str) -> None:
         self._write(f"{self.world.now:12.6f} {text}")

@@ -1,13 +1,13 @@
 """Churn (Castro, Costa, Rowstron 2004, sec. 5): traces, and session times from hours to minutes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import exp
 from pathlib import Path
 
 from pastryd.sim.churn import Churn, Outcome
 from pastryd.sim.conditions import Conditions
-from pastryd.sim.results import Cell, Curve, Figure, Grid, Table
+from pastryd.sim.results import Cell, Curve, Figure, Grid, Panel, Table
 
 LOSSES = (0.0, 0.01, 0.05)
 PUBLISHED_LOST = {0.0: 1.6e-5, 0.05: 3.3e-5}
@@ -15,12 +15,19 @@ PUBLISHED_LOST = {0.0: 1.6e-5, 0.05: 3.3e-5}
 PUBLISHED_WRONG = {0.0: 0.0, 0.05: 1.6e-5}
 PUBLISHED_CONTROL_PER_S = 0.245
 PUBLISHED_STRETCH = 1.8
+LOOKUPS_PER_S = 0.01
+"""MSPastry's rate, of each node."""
+MANY_LOOKUPS_PER_S = 0.1
+"""Ours where lookups are counted: rare events want many."""
 CONFIDENCE = 0.95
 ACKNOWLEDGING = ("HopAck", "Route")
 """Acknowledgements and repetitions: what upkeep grows by with the number of lookups."""
+_Run = tuple[str, float, Outcome]
+"""A curve's label, x, and what was measured there."""
 COLUMNS = (
     "sessions",
     "packet loss",
+    "node-hours",
     "lookups",
     "lost",
     "wrong",
@@ -38,23 +45,22 @@ def churn(
     matrix: Path | None = None,
     medians_min: Sequence[float] = (180, 60, 15, 5),
     losses: Sequence[float] = LOSSES,
-    nodes: int = 200,
-    settling_s: float = 1_800.0,
-    measured_s: float = 1_800.0,
-    lookups_per_s: float = 0.1,
+    nodes: int = 100,
+    settling_s: float = 900.0,
+    measured_s: float = 1_200.0,
 ) -> Table:
     """Exponential and heavy-tailed sessions, from long to short."""
-    base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, lookups_per_s, seed, matrix)
+    base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, MANY_LOOKUPS_PER_S, seed, matrix)
     table = _table("churn", "Lookups and upkeep versus the length of sessions", base)
-    table.axes = ("median session in minutes", "control messages per second and node")
+    runs: list[_Run] = []
     for sessions in ("exponential", "log-normal"):
         for loss in losses:
-            points: list[tuple[float, float]] = []
+            label = f"{sessions}, {loss:.0%} loss"
             for median_min in medians_min:
                 conditions = replace(base, sessions=sessions, median_s=60 * median_min, loss=loss)
                 outcome = _run(table, f"{sessions}, median {median_min:g} min", conditions)
-                points.append((median_min, outcome.control_per_s))
-            table.curves.append(Curve(f"{sessions}, {loss:.0%} loss", points))
+                runs.append((label, median_min, outcome))
+    table.panels = _panels("median session in minutes", runs)
     return table
 
 
@@ -64,23 +70,35 @@ def traces(
     names: Sequence[str] = ("gnutella", "overnet", "microsoft"),
     losses: Sequence[float] = LOSSES,
     nodes: int = 200,
-    settling_s: float = 3_600.0,
-    measured_s: float = 86_400.0,
-    lookups_per_s: float = 0.01,
+    settling_s: float = 900.0,
+    measured_s: float = 900.0,
+    gnutella_s: float = 9_900.0,
 ) -> Table:
-    """Sessions with the statistics of measured traces, scaled to `nodes` on the mean."""
-    base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, lookups_per_s, seed, matrix)
+    """Sessions with the statistics of measured traces, scaled to `nodes` on the mean.
+
+    `gnutella_s` is how long is counted under MSPastry's own trace with as many lookups as it takes
+    to tell 1.6e-5 from nothing; a shorter run with MSPastry's rate of them tells what upkeep costs.
+    """
+    base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, MANY_LOOKUPS_PER_S, seed, matrix)
     table = _table("traces", "Lookups and upkeep under the sessions of measured traces", base)
-    table.axes = ("hours", "control messages per second and node")
+    runs: list[_Run] = []
     for name in names:
         for loss in losses:
-            outcome = _run(table, name, replace(base, sessions=name, loss=loss))
-            if name == "gnutella":
+            long = name == "gnutella" and loss in PUBLISHED_LOST
+            conditions = replace(
+                base, sessions=name, loss=loss, measured_s=gnutella_s if long else measured_s
+            )
+            outcome = _run(table, name, conditions)
+            runs.append((name, 100 * loss, outcome))
+            if long:
                 table.figures += _beside_published(loss, outcome)
-            if not loss:
-                hourly = enumerate(outcome.buckets, 1)
-                points = [(float(hour), count / seconds) for hour, (seconds, count) in hourly]
-                table.curves.append(Curve(name, points))
+    few = replace(base, sessions="gnutella", lookups_per_s=LOOKUPS_PER_S)
+    outcome = _run(table, f"gnutella, {LOOKUPS_PER_S:g} lookups/s", few)
+    table.figures += [
+        Figure("gnutella: stretch", outcome.stretch, PUBLISHED_STRETCH),
+        Figure("gnutella: control messages/s/node", outcome.control_per_s, PUBLISHED_CONTROL_PER_S),
+    ]
+    table.panels = _panels("packet loss in %", runs)
     return table
 
 
@@ -107,8 +125,7 @@ def _table(name: str, title: str, base: Conditions) -> Table:
         base.seed,
         {
             "nodes": base.nodes,
-            "minutes counted": base.measured_s / 60,
-            "minutes before that": base.settling_s / 60,
+            "minutes settling": f"{base.settling_s / 60:g}",
             "lookups/s/node": base.lookups_per_s,
             "network": "transit-stub" if base.matrix is None else "real latencies",
             "preset": "wan",
@@ -130,6 +147,7 @@ def _run(table: Table, label: str, conditions: Conditions) -> Outcome:
     row: tuple[Cell, ...] = (
         label,
         f"{conditions.loss:.0%}",
+        round(outcome.node_seconds / 3_600),
         outcome.lookups,
         lost,
         wrong,
@@ -155,16 +173,23 @@ def _run(table: Table, label: str, conditions: Conditions) -> Outcome:
 
 
 def _beside_published(loss: float, outcome: Outcome) -> list[Figure]:
-    label = f"gnutella, {loss:.0%} loss: "
-    figures = [
-        Figure(label + "lost", len(outcome.lost) / outcome.lookups, PUBLISHED_LOST.get(loss)),
-        Figure(label + "wrong", len(outcome.wrong) / outcome.lookups, PUBLISHED_WRONG.get(loss)),
+    lost, wrong = len(outcome.lost) / outcome.lookups, len(outcome.wrong) / outcome.lookups
+    return [
+        Figure(f"gnutella, {loss:.0%} loss: lost", lost, PUBLISHED_LOST[loss]),
+        Figure(f"gnutella, {loss:.0%} loss: wrong", wrong, PUBLISHED_WRONG[loss]),
     ]
-    if not loss:
-        figures += [
-            Figure(label + "stretch", outcome.stretch, PUBLISHED_STRETCH),
-            Figure(
-                label + "control messages/s/node", outcome.control_per_s, PUBLISHED_CONTROL_PER_S
-            ),
+
+
+def _panels(x: str, runs: Sequence[_Run]) -> list[Panel]:
+    """Draw what upkeep costs, and the stretch, a curve for each label."""
+
+    def curves(value: Callable[[Outcome], float]) -> list[Curve]:
+        return [
+            Curve(label, [(at, value(outcome)) for other, at, outcome in runs if other == label])
+            for label in dict.fromkeys(label for label, _, _ in runs)
         ]
-    return figures
+
+    return [
+        Panel((x, "control messages per second and node"), curves(lambda o: o.control_per_s)),
+        Panel((x, "stretch, timeouts included"), curves(lambda o: o.stretch)),
+    ]
