@@ -17,7 +17,7 @@ CALM = Conditions("exponential", 40, 7_200.0, 60.0, 300.0, lookups_per_s=0.1)
 
 def test_no_lookup_is_lost_or_astray_while_nodes_come_and_go() -> None:
     table = traces(
-        names=("gnutella",), losses=(0.0,), nodes=80, settling_s=300, measured_s=600, gnutella_s=600
+        names=("gnutella",), losses=(0.0,), nodes=60, settling_s=120, measured_s=300, gnutella_s=600
     )
     assert table.figure("gnutella, 0% loss: lost").ours == 0
     assert table.figure("gnutella, 0% loss: wrong").ours == 0
@@ -28,11 +28,11 @@ def test_no_lookup_is_lost_or_astray_while_nodes_come_and_go() -> None:
 
 
 def test_sessions_of_minutes_and_lossy_links_lose_next_to_nothing() -> None:
-    table = churn(medians_min=(15,), losses=(0.05,), nodes=60, settling_s=300, measured_s=600)
+    table = churn(medians_min=(15,), losses=(0.05,), nodes=40, settling_s=120, measured_s=360)
     assert table.grid is not None
     for row in table.grid.document():
-        assert isinstance(row["lookups"], int) and row["lookups"] > 2_000
-        assert isinstance(row["deaths"], int) and row["deaths"] > 10
+        assert isinstance(row["lookups"], int) and row["lookups"] > 1_000
+        assert isinstance(row["deaths"], int) and row["deaths"] > 3
         assert row["lost"] == 0
         assert isinstance(row["wrong"], int) and row["wrong"] <= 2
 
