@@ -94,10 +94,8 @@ def traces(
                 table.figures += _beside_published(loss, outcome)
     few = replace(base, sessions="gnutella", lookups_per_s=LOOKUPS_PER_S)
     outcome = _run(table, f"gnutella, {LOOKUPS_PER_S:g} lookups/s", few)
-    table.figures += [
-        Figure("gnutella: stretch", outcome.stretch, PUBLISHED_STRETCH),
-        Figure("gnutella: control messages/s/node", outcome.control_per_s, PUBLISHED_CONTROL_PER_S),
-    ]
+    label = "gnutella, 0% loss: control messages/s/node"
+    table.figures.append(Figure(label, outcome.control_per_s, PUBLISHED_CONTROL_PER_S))
     table.panels = _panels("packet loss in %", runs)
     return table
 
@@ -173,11 +171,15 @@ def _run(table: Table, label: str, conditions: Conditions) -> Outcome:
 
 
 def _beside_published(loss: float, outcome: Outcome) -> list[Figure]:
+    label = f"gnutella, {loss:.0%} loss: "
     lost, wrong = len(outcome.lost) / outcome.lookups, len(outcome.wrong) / outcome.lookups
-    return [
-        Figure(f"gnutella, {loss:.0%} loss: lost", lost, PUBLISHED_LOST[loss]),
-        Figure(f"gnutella, {loss:.0%} loss: wrong", wrong, PUBLISHED_WRONG[loss]),
+    figures = [
+        Figure(label + "lost", lost, PUBLISHED_LOST[loss]),
+        Figure(label + "wrong", wrong, PUBLISHED_WRONG[loss]),
     ]
+    if not loss:
+        figures.append(Figure(label + "stretch", outcome.stretch, PUBLISHED_STRETCH))
+    return figures
 
 
 def _panels(x: str, runs: Sequence[_Run]) -> list[Panel]:
