@@ -39,6 +39,9 @@ CONNECT_TIMEOUT_S = 5.0
 NOT_READY_TIMEOUT_S = 5.0
 BUSY_WAIT_S = 0.05
 BUSY_WAIT_MAX_S = 0.5
+UNDER_WAY_MAX = 64
+"""Gets and puts that are asked at once. More would wait in the access node's socket, in front of
+its heartbeats, and be repeated meanwhile."""
 ATTEMPTS = 2
 """After a silence somebody else is asked, or the same node after a restart."""
 
@@ -66,6 +69,7 @@ class AccessLink:
             raise ConfigError("give at least one node as host:port")
         self._network_key = network_key
         self._connecting = asyncio.Lock()
+        self._under_way = asyncio.Semaphore(UNDER_WAY_MAX)
         self._access: Connected | None = None
         self._driver: Driver | None = None
         self._session: ClientSession
@@ -135,17 +139,27 @@ class AccessLink:
     async def ask(
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
     ) -> Reply:
-        """Ask until there is an answer. Raises `UnreachableError`."""
+        """Ask until there is an answer; `timeout_s` begins when it is our turn.
+
+        Raises `UnreachableError`.
+        """
+        if verb not in (Verb.GET, Verb.PUT):
+            return await self._ask_reachable(verb, name, number, value, timeout_s)
+        async with self._under_way:
+            return await self._ask_patiently(verb, name, number, value, timeout_s)
+
+    async def _ask_patiently(
+        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
+    ) -> Reply:
+        """Ask again while the access node is busy, or about to be ready."""
         began = clock()
         wait_s = BUSY_WAIT_S
         while True:
             reply = await self._ask_reachable(verb, name, number, value, timeout_s)
-            patience_s = 0.0
-            if verb in (Verb.GET, Verb.PUT):
-                patience_s = {
-                    AnswerStatus.BUSY: timeout_s,
-                    AnswerStatus.NOT_READY: NOT_READY_TIMEOUT_S,
-                }.get(reply.status, 0.0)
+            patience_s = {
+                AnswerStatus.BUSY: timeout_s,
+                AnswerStatus.NOT_READY: NOT_READY_TIMEOUT_S,
+            }.get(reply.status, 0.0)
             if clock() - began >= patience_s:
                 return reply
             await asyncio.sleep(wait_s)

@@ -40,7 +40,8 @@ from pastryd.wire.messages import RECORDS_MAX, Answer, Hop, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 ANSWER_OVERHEAD_BYTES = 72
-IN_PROGRESS_MAX = 1024
+IN_PROGRESS_MAX = 256
+"""Of all clients. Each is 0.3 ms of work: more would keep a heartbeat waiting for too long."""
 LAST_ANSWERS_MAX = 1024
 ROUTED_MAX = 256
 ROUTED_ATTEMPTS = 3
