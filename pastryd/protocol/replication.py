@@ -1,8 +1,9 @@
 """Keeping k copies of every item on its k closest live nodes: what we lack comes here (DESIGN 6).
 
 Owns when to compare with whom (after a change of the leaf set about every second until all is
-equal, else every `reconcile_s`) and the queue of what is missing: bounded, nearest first, pulled in
-the background under a token bucket, spread over the holders. What is not ours any more is
+equal, less and less often if that moves nothing; else every `reconcile_s`) and the queue of what is
+missing: bounded, nearest first, pulled in the background under a token bucket, spread over the
+holders. A full disk is tried again every `reconcile_s`, with one item. What is not ours any more is
 `handover.py`'s. How two stores are compared is `reconcile.py`'s business.
 """
 
@@ -53,8 +54,10 @@ class Replication:
     """What one node lacks, and how it comes by it."""
 
     __slots__ = (
+        "_again_s",
         "_compare",
         "_context",
+        "_full_until",
         "_heap",
         "_is_active",
         "_pull",
@@ -91,6 +94,10 @@ class Replication:
         self._pulling: dict[Name, None] = {}
         self._unequal: dict[NodeId, None] = {}
         """Partners with whom we have not been equal since something changed."""
+        self._again_s = AGAIN_S
+        """Until we compare with those again: longer and longer while neither side moves."""
+        self._full_until: float | None = None
+        """The disk is full: until then nothing is pulled, then one item to see; None: it is not."""
         self._tokens = float(BURST_BYTES_MIN)
         self._refilled_at = 0.0
         self._unsettled_at = 0.0
@@ -112,6 +119,7 @@ class Replication:
         if self._wheel is None:
             return
         self._unequal = {peer.id: None for peer in self._partners()}
+        self._again_s = AGAIN_S
         self._arm_round(now, SOON_S)
 
     def recheck(self, now: float) -> None:
@@ -120,6 +128,7 @@ class Replication:
             for peer in self._partners():
                 peer.holds_items = True  # what they said before they got theirs means nothing now
             self._unequal = {peer.id: None for peer in self._partners()}
+            self._again_s = AGAIN_S
             self._arm_round(now, SOON_S)
 
     @property
@@ -177,7 +186,11 @@ class Replication:
                     self._unequal.pop(peer.id, None)
         partners = {peer.id for peer in self._partners()}
         self._unequal = {i: None for i in self._unequal if i in partners}
-        self._arm_round(now, AGAIN_S if self._unequal or self.missing else config.reconcile_s)
+        wait_s = config.reconcile_s
+        if self._unequal or self.missing:
+            wait_s = self._again_s
+            self._again_s = min(2 * self._again_s, config.reconcile_s)
+        self._arm_round(now, wait_s)
 
     @property
     def _holds_any(self) -> bool:
@@ -198,8 +211,10 @@ class Replication:
             if equal and version == self._context.leaf_set.version:
                 self._unequal.pop(peer.id, None)
             elif equal is not None:
+                if peer.id not in self._unequal:
+                    self._again_s = AGAIN_S
                 self._unequal[peer.id] = None
-                self._arm_round(now, AGAIN_S)
+                self._arm_round(now, self._again_s)
 
         self._compare(peer, arcs, compared, now)
 
@@ -225,6 +240,11 @@ class Replication:
         if names:
             self._unsettled_at = now
         context = self._context
+        if self._full_until is not None and names:
+            if now < self._full_until or self._queue or self._pulling:
+                return
+            # Any of them: a smaller one may fit.
+            names = [context.rng.choice(names)]
         for name in names:
             holders = self._queue.get(name)
             if holders is not None:
@@ -291,8 +311,12 @@ class Replication:
 
             def written(status: WriteStatus, now: float) -> None:
                 if status is WriteStatus.OK:
+                    self._full_until = None
+                    self._again_s = AGAIN_S
                     self._context.stats.count("items_repaired")
                     self._report(name, size, result.corrupt, now)
+                elif status is WriteStatus.FULL:
+                    self._stop_pulling(now)
                 ended(now)
 
             self._storage.write(name, result.value, written, now)
@@ -301,9 +325,16 @@ class Replication:
             self._pulling.pop(name, None)
             self._pump(now)
             if not self._queue and not self._pulling:
-                self._arm_round(now, AGAIN_S)
+                self._arm_round(now, self._again_s)
 
         self._pull(name, None, holders, pulled, now, background=True, deadline_s=PULL_DEADLINE_S)
+
+    def _stop_pulling(self, now: float) -> None:
+        """The disk is full: what is missing stays missing for a while."""
+        self._context.stats.count("repairs_refused_full")
+        self._full_until = now + self._context.config.reconcile_s
+        self._queue.clear()
+        self._heap.clear()
 
     def _report(self, name: Name, size: int, corrupt: Sequence[Peer], now: float) -> None:
         """Have them look at their own who gave us a bad copy; see `Blobs.on_store`."""

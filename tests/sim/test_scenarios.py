@@ -121,6 +121,33 @@ def test_slow_failing_and_full_disks_delay_a_put_and_are_filled_when_they_work_a
     assert swarm.machines[1].disk.items
 
 
+def test_a_ring_whose_disks_are_full_is_quiet_and_fills_them_when_they_grow() -> None:
+    swarm = Swarm(8)
+    world = swarm.world
+
+    def per_node_second() -> tuple[float, float]:
+        datagrams, sent = world.datagrams, world.bytes_sent
+        swarm.run(60)
+        seconds = 60 * len(swarm.machines)
+        return (world.datagrams - datagrams) / seconds, (world.bytes_sent - sent) / seconds
+
+    empty, empty_bytes = per_node_second()
+    for node in swarm.machines:
+        node.disk.capacity_bytes = 100_000 * (1 + node.number % 3)
+    for _ in range(150):
+        swarm.workload.put(swarm.rng.choice(swarm.up), 5_000)
+        swarm.run(0.1)
+    swarm.run(60)
+    assert swarm.workload.counts["puts"] > swarm.workload.counts["acknowledged"]
+    full, full_bytes = per_node_second()
+    assert full < 3 * empty
+    # One item in each `reconcile_s` shows whether there is room again.
+    assert full_bytes < 2 * empty_bytes + 2 * 5_000 / world.config.reconcile_s
+    for node in swarm.machines:
+        node.disk.capacity_bytes = None
+    swarm.settle(90)
+
+
 def test_what_has_rotted_is_found_by_the_scrubber_and_fetched_anew() -> None:
     swarm = Swarm(8)
     swarm.fill(10)
