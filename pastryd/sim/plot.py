@@ -13,6 +13,8 @@ LOG_FROM = 30
 INCHES_PER_BAR = 0.35
 MARKED_MAX = 30
 """Curves of more points than this have no markers."""
+SINGLE_MAX = 3
+"""References of so few points are not joined by a line."""
 OURS, PUBLISHED = "C0", "C7"
 
 
@@ -35,7 +37,7 @@ def plot(table: Table, directory: Path) -> list[Path]:
             _bars(one, panel, table)
         else:
             _curves(one, panel)
-        one.set_title(panel.title, fontsize=10)
+        one.set_title(panel.title, fontsize=10, pad=20 if panel.bars else None)
     figure.suptitle(table.title, fontsize=11)
     paths = [directory / f"{table.name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
@@ -46,16 +48,15 @@ def plot(table: Table, directory: Path) -> list[Path]:
 
 
 def _curves(axes: Any, panel: Panel) -> None:
-    colour = None
     for curve in panel.curves:
         points = [(x, y) for x, y in curve.points if y > 0 or not panel.logarithmic]
         xs, ys = zip(*points, strict=True) if points else ((), ())
         if curve.reference:
-            axes.plot(xs, ys, "--", color=colour, linewidth=1, label=curve.label)
+            style = "--" if len(points) > SINGLE_MAX else "x"
+            axes.plot(xs, ys, style, color="black", linewidth=1, label=curve.label, zorder=3)
         else:
             style = "o-" if len(points) <= MARKED_MAX else "-"
-            (line,) = axes.plot(xs, ys, style, markersize=4, label=curve.label)
-            colour = line.get_color()
+            axes.plot(xs, ys, style, markersize=4, label=curve.label)
     places = {x for curve in panel.curves for x, _ in curve.points}
     if min(places) > 0 and max(places) >= LOG_FROM * min(places):
         axes.set_xscale("log")

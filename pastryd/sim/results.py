@@ -32,7 +32,7 @@ class Curve:
     label: str
     points: list[tuple[float, float]]
     reference: bool = False
-    """What to compare the curve before it with: dashed, in the same colour."""
+    """What to compare the others with: black, dashed."""
 
 
 @dataclass(frozen=True, slots=True)

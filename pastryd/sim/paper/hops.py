@@ -40,9 +40,10 @@ def hops(
     table.curves = [
         Curve("pastryd", points),
         Curve("log16 N", [(size, log(size, 16)) for size in sizes], reference=True),
-        Curve("Pastry 2001", [(n, PUBLISHED_HOPS[n]) for n in sizes if n in PUBLISHED_HOPS]),
     ]
-    table.curves = [curve for curve in table.curves if curve.points]
+    published = [(float(n), PUBLISHED_HOPS[n]) for n in sizes if n in PUBLISHED_HOPS]
+    if published:
+        table.curves.append(Curve("Pastry 2001", published, reference=True))
     return table
 
 
