@@ -211,6 +211,10 @@ class Churn:
         del self._running[node.id]
         del self._ids[bisect_left(self._ids, node.id)]
         self.outcome.departures += self._measuring
+        followed = self._open.get(self._followed)
+        place = self.world.place_of(node.endpoint)
+        if followed is not None and any(place == sender for sender, _ in followed.steps):
+            self._note(f"place {place} dies")
 
     def _sample(self) -> None:
         if not self._measuring:
@@ -320,7 +324,8 @@ class Churn:
         if number == self._followed:
             to = self.world.by_endpoint.get(endpoint)
             state = "dead" if to is None else "active" if to.core.active else "joining"
-            self._note(f"place {place} -> {endpoint[0]} ({state}) hop {message.hops}")
+            where = self.world.place_of(endpoint)
+            self._note(f"place {place} -> {where} ({state}) hop {message.hops}")
 
     def _tally(self) -> None:
         """Add up node-seconds, before the number of nodes changes."""

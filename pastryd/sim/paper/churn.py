@@ -45,9 +45,9 @@ def churn(
     matrix: Path | None = None,
     medians_min: Sequence[float] = (180, 60, 15, 5),
     losses: Sequence[float] = LOSSES,
-    nodes: int = 100,
-    settling_s: float = 900.0,
-    measured_s: float = 1_200.0,
+    nodes: int = 60,
+    settling_s: float = 600.0,
+    measured_s: float = 600.0,
 ) -> Table:
     """Exponential and heavy-tailed sessions, from long to short."""
     base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, MANY_LOOKUPS_PER_S, seed, matrix)
@@ -70,9 +70,9 @@ def traces(
     names: Sequence[str] = ("gnutella", "overnet", "microsoft"),
     losses: Sequence[float] = LOSSES,
     nodes: int = 200,
-    settling_s: float = 900.0,
-    measured_s: float = 900.0,
-    gnutella_s: float = 9_900.0,
+    settling_s: float = 600.0,
+    measured_s: float = 600.0,
+    gnutella_s: float = 8_400.0,
 ) -> Table:
     """Sessions with the statistics of measured traces, scaled to `nodes` on the mean.
 
