@@ -26,13 +26,26 @@ from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.wire import messages as m
 
-Handler = Callable[[Any, Peer, float], object]
 Route = Callable[[Position, bytes, str, float, bool], None]
 """Routes (key, payload, application, now, keep the trail)."""
 
 
 class ItemMachines:
     """The machines of one node that have to do with items."""
+
+    __slots__ = (
+        "_context",
+        "_is_active",
+        "_started_at",
+        "access",
+        "blobs",
+        "handover",
+        "lookup",
+        "reconcile",
+        "replication",
+        "storage",
+        "transfer",
+    )
 
     def __init__(
         self,
@@ -91,27 +104,6 @@ class ItemMachines:
         """Whether our store is not empty."""
         return len(self.storage.inventory) > 0
 
-    def handlers(self) -> dict[type[Any], Handler]:
-        """Return who takes which message."""
-        return {
-            m.Find: self.blobs.on_find,
-            m.Found: self.blobs.on_answer,
-            m.Replicas: self.blobs.on_answer,
-            m.Store: self.blobs.on_store,
-            m.Stored: self.blobs.on_answer,
-            m.HaveQuery: self.replication.on_have_query,
-            m.HaveReply: self.blobs.on_answer,
-            m.Pull: self.transfer.on_pull,
-            m.Segment: self.transfer.on_segment,
-            m.Absent: self.transfer.on_absent,
-            m.PathProbe: self.transfer.prober.on_probe,
-            m.PathReply: self.transfer.prober.on_reply,
-            m.Ranges: self.reconcile.on_ranges,
-            m.Names: self.reconcile.on_names,
-            m.Request: self.access.on_request,
-            m.Answer: self.access.on_answer,
-        }
-
     def start(self, now: float) -> None:
         """Begin what is periodic."""
         self._started_at = now
@@ -159,3 +151,30 @@ class ItemMachines:
         """Assert what must hold between two steps."""
         self.transfer.check_invariants()
         self.replication.check_invariants()
+
+
+ITEM_HANDLERS: dict[type[Any], Callable[[ItemMachines, Any, Peer, float], object]] = {
+    m.Find: lambda items, message, peer, now: items.blobs.on_find(message, peer, now),
+    m.Found: lambda items, message, peer, now: items.blobs.on_answer(message, peer, now),
+    m.Replicas: lambda items, message, peer, now: items.blobs.on_answer(message, peer, now),
+    m.Store: lambda items, message, peer, now: items.blobs.on_store(message, peer, now),
+    m.Stored: lambda items, message, peer, now: items.blobs.on_answer(message, peer, now),
+    m.HaveQuery: lambda items, message, peer, now: items.replication.on_have_query(
+        message, peer, now
+    ),
+    m.HaveReply: lambda items, message, peer, now: items.blobs.on_answer(message, peer, now),
+    m.Pull: lambda items, message, peer, now: items.transfer.on_pull(message, peer, now),
+    m.Segment: lambda items, message, peer, now: items.transfer.on_segment(message, peer, now),
+    m.Absent: lambda items, message, peer, now: items.transfer.on_absent(message, peer, now),
+    m.PathProbe: lambda items, message, peer, now: items.transfer.prober.on_probe(
+        message, peer, now
+    ),
+    m.PathReply: lambda items, message, peer, now: items.transfer.prober.on_reply(
+        message, peer, now
+    ),
+    m.Ranges: lambda items, message, peer, now: items.reconcile.on_ranges(message, peer, now),
+    m.Names: lambda items, message, peer, now: items.reconcile.on_names(message, peer, now),
+    m.Request: lambda items, message, peer, now: items.access.on_request(message, peer, now),
+    m.Answer: lambda items, message, peer, now: items.access.on_answer(message, peer, now),
+}
+"""Who takes which message."""

@@ -12,7 +12,7 @@ from typing import Any
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import Name, Position
-from pastryd.item_machines import ItemMachines
+from pastryd.item_machines import ITEM_HANDLERS, ItemMachines
 from pastryd.protocol.application import Application
 from pastryd.protocol.context import Context
 from pastryd.protocol.join import Joiner
@@ -29,11 +29,22 @@ from pastryd.stats import Stats
 from pastryd.wire import messages as m
 from pastryd.wire.codec import UnknownMessageError, decode
 
-Handler = Callable[[Any, Peer, float], object]
-
 
 class PastryNode:
     """One node of a ring."""
+
+    __slots__ = (
+        "_requests",
+        "_started",
+        "context",
+        "items",
+        "joiner",
+        "leafset_upkeep",
+        "leaving",
+        "liveness",
+        "router",
+        "table_upkeep",
+    )
 
     def __init__(
         self,
@@ -63,27 +74,23 @@ class PastryNode:
             self._on_leaf_set_change,
             self._on_active,
             self.table_upkeep.failure_rate,
-            lambda: self.items.holds_any,
+            self._holds_any,
         )
-        self.router = Router(context, lambda: self.active, self._on_silent)
+        self.router = Router(context, self._is_active, self._on_silent)
         self.joiner = Joiner(
             context,
             requests,
-            lambda key, payload, name, now, hint: self.router.route(
-                key, payload, name, now, hint=hint, keep_trail=True
-            ),
+            self._route_join,
             self.leafset_upkeep.probe,
             self.table_upkeep,
-            lambda: self.active,
+            self._is_active,
             self.leafset_upkeep.activate_alone,
         )
         self.items = ItemMachines(
             context,
             requests,
-            lambda key, payload, name, now, keep_trail: self.router.route(
-                key, payload, name, now, keep_trail=keep_trail
-            ),
-            lambda: self.active,
+            self._route_item,
+            self._is_active,
             names,
             bytes_held,
         )
@@ -91,30 +98,6 @@ class PastryNode:
             self.router.register(application)
         self._started = False
         self.leaving = False
-        self._handlers = self._dispatch_table() | self.items.handlers()
-
-    def _dispatch_table(self) -> dict[type[Any], Handler]:
-        answered: Handler = self._requests.answered
-        return {
-            m.Route: self.router.on_route,
-            m.HopAck: self.router.on_hop_ack,
-            m.Welcome: self._on_welcome,
-            m.Hello: self._on_hello,
-            m.JoinReply: self.joiner.on_join_reply,
-            m.LeafSetProbe: self._on_leaf_set_probe,
-            m.LeafSetReply: self._on_leaf_set_reply,
-            m.RowRequest: self.table_upkeep.on_row_request,
-            m.RowReply: answered,
-            m.Ping: self.table_upkeep.on_ping,
-            m.Measured: self.table_upkeep.on_measured,
-            m.Pong: answered,
-            m.Heartbeat: self._on_heartbeat,
-            m.IndirectPing: self.liveness.on_indirect_ping,
-            m.IndirectPong: answered,
-            m.Suspect: self.liveness.on_suspect,
-            m.Alive: lambda message, peer, now: None,  # its header has said all
-            m.Leave: self._on_leave,
-        }
 
     # -- what the driver calls --
 
@@ -181,11 +164,14 @@ class PastryNode:
         except RemoteProtocolError:
             self.context.stats.count("messages_malformed")
             return
-        handler = self._handlers.get(type(message))
-        if handler is None:
+        kind = type(message)
+        handler = HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, message, peer, now)
+        elif (item_handler := ITEM_HANDLERS.get(kind)) is not None:
+            item_handler(self.items, message, peer, now)
+        else:
             self.context.stats.count("messages_unexpected")
-            return
-        handler(message, peer, now)
 
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what was sealed under the network key alone: only a `Hello` is believed.
@@ -334,6 +320,22 @@ class PastryNode:
 
     # -- wiring --
 
+    def _is_active(self) -> bool:
+        return self.active
+
+    def _holds_any(self) -> bool:
+        return self.items.holds_any
+
+    def _route_join(
+        self, key: Position, payload: bytes, application: str, now: float, hint: Peer
+    ) -> None:
+        self.router.route(key, payload, application, now, hint=hint, keep_trail=True)
+
+    def _route_item(
+        self, key: Position, payload: bytes, application: str, now: float, keep_trail: bool
+    ) -> None:
+        self.router.route(key, payload, application, now, keep_trail=keep_trail)
+
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
         self.context.on_hello(message, peer.handle, self.active, now)
 
@@ -387,3 +389,33 @@ class PastryNode:
         self.table_upkeep.on_active(now)
         self.joiner.on_active(now)
         self.router.resume(now)
+
+    def _on_answer(self, message: Any, peer: Peer, now: float) -> None:
+        self._requests.answered(message, peer, now)
+
+
+HANDLERS: dict[type[Any], Callable[[PastryNode, Any, Peer, float], object]] = {
+    m.Route: lambda node, message, peer, now: node.router.on_route(message, peer, now),
+    m.HopAck: lambda node, message, peer, now: node.router.on_hop_ack(message, peer, now),
+    m.Welcome: PastryNode._on_welcome,
+    m.Hello: PastryNode._on_hello,
+    m.JoinReply: lambda node, message, peer, now: node.joiner.on_join_reply(message, peer, now),
+    m.LeafSetProbe: PastryNode._on_leaf_set_probe,
+    m.LeafSetReply: PastryNode._on_leaf_set_reply,
+    m.RowRequest: lambda node, message, peer, now: node.table_upkeep.on_row_request(
+        message, peer, now
+    ),
+    m.RowReply: PastryNode._on_answer,
+    m.Ping: lambda node, message, peer, now: node.table_upkeep.on_ping(message, peer, now),
+    m.Measured: lambda node, message, peer, now: node.table_upkeep.on_measured(message, peer, now),
+    m.Pong: PastryNode._on_answer,
+    m.Heartbeat: PastryNode._on_heartbeat,
+    m.IndirectPing: lambda node, message, peer, now: node.liveness.on_indirect_ping(
+        message, peer, now
+    ),
+    m.IndirectPong: PastryNode._on_answer,
+    m.Suspect: lambda node, message, peer, now: node.liveness.on_suspect(message, peer, now),
+    m.Alive: lambda node, message, peer, now: None,  # its header has said all
+    m.Leave: PastryNode._on_leave,
+}
+"""Who takes which message: one table for all nodes, since a process may simulate many."""

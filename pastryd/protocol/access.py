@@ -82,6 +82,22 @@ class Access(Application):
     """Serves the clients of one node."""
 
     name = "access"
+    __slots__ = (
+        "_context",
+        "_find",
+        "_in_progress",
+        "_inline_max",
+        "_is_active",
+        "_last",
+        "_pull",
+        "_put",
+        "_put_bytes",
+        "_route",
+        "_routed",
+        "_stat",
+        "_status",
+        "_storage",
+    )
 
     def __init__(
         self,
@@ -112,14 +128,6 @@ class Access(Application):
         self._last: OrderedDict[Call, Answer] = OrderedDict()
         self._routed: dict[int, _Routed] = {}
         self._inline_max = context.config.payload_bytes_max - ANSWER_OVERHEAD_BYTES
-        self._verbs: dict[int, Callable[[Request, Call, Peer, float], None]] = {
-            Verb.GET: self._on_get,
-            Verb.PUT: self._on_put,
-            Verb.STAT: self._on_stat,
-            Verb.PING: self._on_ping,
-            Verb.TRACE: self._on_trace,
-            Verb.STATUS: self._on_status,
-        }
 
     @property
     def in_progress(self) -> int:
@@ -138,7 +146,7 @@ class Access(Application):
         if call in self._in_progress:
             self._context.send(_PENDING._replace(nonce=message.nonce), peer, now)
             return
-        verb = self._verbs.get(message.verb)
+        verb = VERBS.get(message.verb)
         if verb is None or not self._is_well_formed(message):
             self._context.stats.count("requests_bad")
             self._refuse(message, peer, AnswerStatus.BAD_REQUEST, now)
@@ -149,7 +157,7 @@ class Access(Application):
             self._refuse(message, peer, AnswerStatus.BUSY, now)
         else:
             self._in_progress[call] = 0
-            verb(message, call, peer, now)
+            verb(self, message, call, peer, now)
 
     def _is_well_formed(self, message: Request) -> bool:
         length = len(message.name)
@@ -351,3 +359,13 @@ class Access(Application):
             self._answer(routed.call, routed.peer, status, 0, now, bytes(result.value))
         else:
             self._answer(routed.call, routed.peer, AnswerStatus.UNREACHABLE, 0, now)
+
+
+VERBS: dict[int, Callable[[Access, Request, Call, Peer, float], None]] = {
+    Verb.GET: Access._on_get,
+    Verb.PUT: Access._on_put,
+    Verb.STAT: Access._on_stat,
+    Verb.PING: Access._on_ping,
+    Verb.TRACE: Access._on_trace,
+    Verb.STATUS: Access._on_status,
+}

@@ -79,6 +79,8 @@ class Application:
     Upcalls must not raise on any payload: it comes from another node.
     """
 
+    __slots__ = ()
+
     name = ""
     """At most 16 characters; it travels in every message."""
 

@@ -67,6 +67,30 @@ class Joiner(Application):
     """Brings one node into a ring, and two rings together."""
 
     name = "join"
+    __slots__ = (
+        "_activate_alone",
+        "_all_joining_since",
+        "_attempts",
+        "_choice",
+        "_context",
+        "_departed",
+        "_found",
+        "_hellos",
+        "_inactive",
+        "_is_active",
+        "_near_id",
+        "_nonces",
+        "_postponed",
+        "_probe",
+        "_progress_at",
+        "_progress_version",
+        "_requests",
+        "_retry",
+        "_route",
+        "_seeds",
+        "_table",
+        "_wait_s",
+    )
 
     def __init__(
         self,

@@ -281,6 +281,8 @@ class LeafSetUpkeep:
         tombstone = self._failed.get(node_id)
         if tombstone is not None and tombstone[1] <= now:
             del self._failed[node_id]
+            if not self._failed:
+                self._failed.clear()
 
     def remove(self, peer: Peer, announce: bool, now: float) -> None:
         """A node is dead or left: out of all tables. `announce`: tell the leaf set."""
@@ -306,6 +308,7 @@ class LeafSetUpkeep:
         """When nothing is outstanding: complete means active; otherwise look further outwards."""
         if self._probing:
             return
+        self._probing.clear()  # a dict keeps the size that it once needed
         leaf_set = self._context.leaf_set
         if leaf_set.is_full or (len(leaf_set) and leaf_set.spans_ring):
             if not self.active:

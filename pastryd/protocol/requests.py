@@ -117,7 +117,7 @@ class Requests:
         if type(message) not in pending.answers:
             self._context.stats.count("answers_of_wrong_kind")
             return False
-        del self._pending[message.nonce]
+        self._forget(message.nonce)
         pending.timer.cancel()
         if not pending.repeated:
             peer.sample_rtt(now - pending.sent_at)
@@ -132,6 +132,11 @@ class Requests:
         if pending is not None:
             pending.timer.cancel()
 
+    def _forget(self, nonce: int) -> None:
+        del self._pending[nonce]
+        if not self._pending:
+            self._pending.clear()  # a dict keeps the size that it once needed
+
     def postpone(self, by_s: float) -> None:
         """We stood still: that is part of nobody's round trip time."""
         for pending in self._pending.values():
@@ -142,7 +147,7 @@ class Requests:
         if pending is None:
             return
         if pending.attempts <= 0:
-            del self._pending[nonce]
+            self._forget(nonce)
             pending.on_answer(None, now)
             return
         pending.attempts -= 1

@@ -9,7 +9,6 @@ Rules of this file:
 - a node that is not active delivers nothing: what is for it waits (bounded) until it is.
 """
 
-from collections import deque
 from collections.abc import Callable
 
 from pastryd.ids import NodeId, Position
@@ -30,6 +29,8 @@ FIRST_WAIT_MAX = 1.5
 IN_FLIGHT_MAX = 8192
 REMEMBERED_MAX = 4096
 """Messages seen, at least the last half as many of which are known again."""
+REMEMBERED_S = 60.0
+"""And for so long at least: nobody repeats a message later than that."""
 ROUTE_BYTES = 128
 """The most that a `Route` takes besides its payload and its trail."""
 HOP_BYTES = HANDLE_BYTES_MAX + 6
@@ -66,6 +67,7 @@ class Router:
         "_on_silent",
         "_seen",
         "_seen_before",
+        "_seen_since",
         "_sequence",
     )
 
@@ -81,9 +83,10 @@ class Router:
         self._on_silent = on_silent
         self._applications: dict[str, Application] = {}
         self._in_flight: dict[int, _InFlight] = {}
-        self._buffered: deque[Route] = deque()
-        self._seen: set[tuple[NodeId, int]] = set()
-        self._seen_before: set[tuple[NodeId, int]] = set()
+        self._buffered: list[Route] = []
+        self._seen: dict[tuple[NodeId, int], None] = {}
+        self._seen_before: dict[tuple[NodeId, int], None] = {}
+        self._seen_since = 0.0
         self._last_ack: tuple[int, tuple[bytes, Destination] | None, list[int]] = (0, None, [])
         """Where in the outbox the newest `HopAck` is, what it is, and which messages it names."""
         self._sequence = context.rng.getrandbits(31)
@@ -119,7 +122,7 @@ class Router:
 
     def resume(self, now: float) -> None:
         """The node became active: what waited for that is routed on."""
-        waiting, self._buffered = self._buffered, deque()
+        waiting, self._buffered = self._buffered, []
         for message in waiting:
             self._step(message, now)
 
@@ -144,9 +147,10 @@ class Router:
         if seen in self._seen or seen in self._seen_before:
             self._context.stats.count("route_duplicates")
             return
-        if len(self._seen) >= REMEMBERED_MAX // 2:
-            self._seen_before, self._seen = self._seen, set()
-        self._seen.add(seen)
+        if len(self._seen) >= REMEMBERED_MAX // 2 or now >= self._seen_since + REMEMBERED_S:
+            self._seen_before, self._seen = self._seen, {}
+            self._seen_since = now
+        self._seen[seen] = None
         if message.hops >= self._context.config.hops_max:
             self._context.stats.count("route_dropped_hops")
             return
@@ -220,7 +224,7 @@ class Router:
     def _deliver(self, message: Route, application: Application | None, now: float) -> None:
         if not self._is_active():
             if len(self._buffered) >= BUFFERED_MAX:
-                self._buffered.popleft()
+                del self._buffered[0]
                 self._context.stats.count("route_dropped_inactive")
             self._buffered.append(message)
         elif application is None:

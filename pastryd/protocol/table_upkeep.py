@@ -230,6 +230,8 @@ class TableUpkeep:
 
     def _on_measured(self, peer: Peer, answered: bool, now: float) -> None:
         self._measuring.pop(peer.id, None)
+        if not self._measuring:
+            self._measuring.clear()  # a dict keeps the size that it once needed
 
     def _consider_measured(self, peer: Peer) -> None:
         rtt_s = peer.srtt_s

@@ -123,6 +123,8 @@ class World:
         self.rng = Random(seed)
         self.config = config or Config.lan()
         self.links = Links(latency or Constant(0.001), Random(self.rng.getrandbits(64)))
+        self._node_rng = Random(self.rng.getrandbits(64))
+        """Shared by all nodes: the order of events is given, and one takes 2.5 KB."""
         self.checked = checked
         self.keep_log = keep_log
         self.write_s = write_s
@@ -169,9 +171,7 @@ class World:
             endpoint = (f"10.{host >> 16 & 255}.{host >> 8 & 255}.{host & 255}", 4160)
         identity = Handle(public_key or self.rng.randbytes(32), "", 0, int(self.now * 1000))
         disk = disk or VirtualDisk(self.write_s)
-        core = PastryNode(
-            identity, self.config, Random(self.rng.getrandbits(64)), sorted(disk.items)
-        )
+        core = PastryNode(identity, self.config, self._node_rng, sorted(disk.items))
         node = SimNode(number, core, endpoint, disk, self.now)
         node.clock_rate = clock_rate
         self.nodes.append(node)

@@ -191,11 +191,13 @@ class PeerTable:
 
     def forget_idle(self, now: float) -> None:
         """Drop those with whom we have had nothing to do for a while and that no table needs."""
-        for peer in list(self._peers.values()):
+        kept: dict[NodeId, Peer] = {}
+        for node_id, peer in self._peers.items():
             lasting = peer.window is not None or peer.liveness is not Liveness.ALIVE
             since = now - (REMEMBERED_S if lasting else IDLE_S)
-            if peer.last_heard < since and peer.last_sent < since and not self._keep(peer.id):
-                del self._peers[peer.id]
+            if peer.last_heard >= since or peer.last_sent >= since or self._keep(node_id):
+                kept[node_id] = peer
+        self._peers = kept
 
     def _forget_some(self) -> None:
         """Drop the older half of those that no table needs."""

@@ -4,7 +4,6 @@ Pure arithmetic: from the failure rate that a node sees, how often it must probe
 so that a lookup meets a dead entry no more often than wanted. Knows no peers and no clock.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from math import expm1, log, pow
 
@@ -102,15 +101,16 @@ def median(values: Iterable[float]) -> float | None:
 class FailureHistory:
     """When the last K known nodes failed, and the failure rate that follows."""
 
-    __slots__ = ("_times",)
+    __slots__ = ("_most", "_times")
 
     def __init__(self, started_at: float, remembered: int = FAILURES_REMEMBERED) -> None:
         # As in the paper our own start stands in for the failure before the first one.
-        self._times: deque[float] = deque([started_at], maxlen=remembered + 1)
+        self._times = [started_at]
+        self._most = remembered + 1
 
     def record(self, now: float) -> None:
         """A node that we knew failed."""
-        self._times.append(now)
+        self._times = [*self._times[1 - self._most :], now]
 
     def rate(self, known_count: int, now: float) -> float:
         """Return mu, in failures per node and second, when `known_count` nodes are watched.
@@ -124,7 +124,7 @@ class FailureHistory:
             return 0.0
         failures = len(times) - 1
         end = times[-1]
-        if len(times) < (times.maxlen or 0) or now - end > (end - times[0]) / max(1, failures):
+        if len(times) < self._most or now - end > (end - times[0]) / max(1, failures):
             end, failures = now, failures + 1
         span = end - times[0]
         return failures / (known_count * span) if span > 0 else 0.0
