@@ -14,6 +14,7 @@ from pastryd.errors import ConfigError
 SPHERE_RTT_MAX_S = 0.3
 """The round trip to the opposite side of the sphere."""
 PLANE_RTT_MAX_S = 0.3
+_S_PER_RADIAN = SPHERE_RTT_MAX_S / 2 / pi
 LOCAL_S = 0.0002
 """One-way delay between two nodes at the same place."""
 
@@ -96,8 +97,10 @@ class Sphere:
     def delay_s(self, a: int, b: int) -> float:
         """Return the time along the great circle."""
         p, q = self.points[a], self.points[b]
-        dot = max(-1.0, min(1.0, p[0] * q[0] + p[1] * q[1] + p[2] * q[2]))
-        return LOCAL_S + acos(dot) / pi * SPHERE_RTT_MAX_S / 2
+        dot = p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
+        if not -1.0 <= dot <= 1.0:  # rounding
+            dot = 1.0 if dot > 0 else -1.0
+        return LOCAL_S + acos(dot) * _S_PER_RADIAN
 
 
 class Plane:

@@ -11,6 +11,7 @@ from pastryd.sim.latency import LatencyModel
 
 JITTER = 0.1
 """Delays vary by so much to either side."""
+_LEAST, _SPAN = 1 - JITTER, 2 * JITTER
 DATAGRAM_OVERHEAD_BYTES = 65 + 28
 """Header and seal, which the simulation leaves out, and IP and UDP."""
 
@@ -106,7 +107,7 @@ class Links:
         if self.loss and random() < self.loss:
             self.lost += 1
             return ()
-        delay = self.latency.delay_s(sender, receiver) * (1 - JITTER + 2 * JITTER * random())
+        delay = self.latency.delay_s(sender, receiver) * (_LEAST + _SPAN * random())
         if self.reordering and random() < self.reordering:
             delay += self.reordering_s * random()
         return (start + delay,)

@@ -7,14 +7,16 @@ it says. Everything follows from the seed: the same seed gives the same `trace`,
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from heapq import heappop, heappush
+from heapq import heappop
 from random import Random
+from struct import Struct
 
 from pastryd.config import Config
 from pastryd.ids import NodeId
 from pastryd.node import PastryNode
 from pastryd.protocol.outbox import Completion, Logged, ReadItem, StoreRequest
 from pastryd.sim.disk import VirtualDisk
+from pastryd.sim.events import Events
 from pastryd.sim.latency import Constant, LatencyModel
 from pastryd.sim.links import Links
 from pastryd.sim.oracle import RingOracle
@@ -26,6 +28,9 @@ EPOCH_S = 1000.0
 STALLED_INBOX_MAX = 256
 """Datagrams that a socket buffer keeps while nobody reads it."""
 NEVER = float("inf")
+UNTRACED_MAX = 256
+"""Hashing pays in larger pieces."""
+_TRACED = Struct("<dII")
 
 
 class SimNode:
@@ -38,6 +43,7 @@ class SimNode:
         "core",
         "disk",
         "endpoint",
+        "id",
         "inbox",
         "logged",
         "number",
@@ -55,6 +61,7 @@ class SimNode:
     ) -> None:
         self.number = number
         self.core = core
+        self.id: NodeId = core.identity.id
         self.endpoint = endpoint
         self.disk = disk
         self.started_at = now
@@ -70,11 +77,6 @@ class SimNode:
         self.received = 0
         self._identity: Handle | None = None
         self._told: Handle | None = None
-
-    @property
-    def id(self) -> NodeId:
-        """The node's id."""
-        return self.core.identity.id
 
     @property
     def handle(self) -> Handle:
@@ -142,13 +144,15 @@ class World:
         self._added = 0
         self._places: dict[Endpoint, int] = {}
         self._placed = 0
-        self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
-        self._order = 0
+        self._events = Events()
         self._trace = blake2b(digest_size=8)
+        self._untraced: list[bytes] = []
 
     @property
     def trace(self) -> str:
         """A hash over all that was sent so far: when, by whom, to whom, what."""
+        self._trace.update(b"".join(self._untraced))
+        self._untraced.clear()
         return self._trace.hexdigest()
 
     # -- nodes --
@@ -265,10 +269,14 @@ class World:
     def run(self, seconds: float) -> None:
         """Advance the clock."""
         end = self.now + seconds
-        queue = self._queue
-        while queue and queue[0][0] <= end:
-            self.now, _, action, arguments = heappop(queue)
-            action(*arguments)
+        due = self._events.due(end)
+        while due:
+            while due and due[0][0] <= end:
+                self.now, _, action, arguments = heappop(due)
+                action(*arguments)
+            if due:
+                break
+            due = self._events.due(end)
         self.now = end
 
     def run_until(
@@ -282,8 +290,7 @@ class World:
 
     def at(self, when: float, action: Callable[..., None], *arguments: object) -> None:
         """Have something done at a time."""
-        self._order = order = self._order + 1
-        heappush(self._queue, (when, order, action, arguments))
+        self._events.add(when, action, arguments)
 
     def step(self, node: SimNode, action: Callable[[], object]) -> object:
         """Do something with a node's core now, and carry out what it wants done."""
@@ -320,7 +327,7 @@ class World:
             node.core.check_invariants()
         deadline = node.core.next_deadline()
         if deadline is not None:
-            due = node.world_time(deadline)
+            due = deadline if node.clock_rate == 1.0 else node.world_time(deadline)
             if due < node.timer_at:
                 node.timer_at = due
                 self.at(max(due, self.now), self._fire, node, due)
@@ -349,17 +356,23 @@ class World:
         assert size <= self.config.payload_bytes_max, f"a datagram of {size} bytes"
         self.datagrams += 1
         self.bytes_sent += size
-        wanted = destination if type(destination) is Handle else None
-        endpoint: Endpoint = destination.endpoint if wanted is not None else destination  # type: ignore[assignment, union-attr]
+        wanted: Handle | None = None
+        if isinstance(destination, Handle):
+            wanted = destination
+            endpoint = destination.endpoint
+        else:
+            endpoint = destination
         source = self.place_of(sender.endpoint)
-        self._trace.update(b"%r %d " % (self.now, source))
-        self._trace.update(data)
+        self._untraced += (_TRACED.pack(self.now, source, size), data)
+        if len(self._untraced) >= UNTRACED_MAX:
+            self._trace.update(b"".join(self._untraced))
+            self._untraced.clear()
         if self.on_datagram is not None:
             self.on_datagram(source, endpoint, data)
-        if endpoint not in self.by_endpoint and endpoint not in self.others:
-            return
-        for when in self.links.arrivals(source, self.place_of(endpoint), size, self.now):
-            self.at(when, self._arrive, endpoint, data, sender, wanted)
+        if endpoint in self.by_endpoint or endpoint in self.others:
+            arguments = (endpoint, data, sender, wanted)
+            for when in self.links.arrivals(source, self.place_of(endpoint), size, self.now):
+                self._events.add(when, self._arrive, arguments)
 
     def _arrive(
         self, endpoint: Endpoint, data: bytes, sender: Handle, wanted: Handle | None
@@ -371,7 +384,7 @@ class World:
             if other is not None:
                 other(data, sender, self.now)
             return
-        if not node.running or (wanted is not None and wanted.id != node.core.identity.id):
+        if not node.running or (wanted is not None and wanted.id != node.id):
             return
         if node.stalled_since is not None:
             if len(node.inbox) < STALLED_INBOX_MAX:
@@ -381,10 +394,11 @@ class World:
 
     def _receive(self, node: SimNode, data: bytes, sender: Handle, is_hello: bool) -> None:
         node.received += 1
+        now = self.now if node.clock_rate == 1.0 else node.local(self.now)
         if is_hello:
-            node.core.receive_hello(data, sender, node.local(self.now))
+            node.core.receive_hello(data, sender, now)
         else:
-            node.core.receive_datagram(data, sender, node.local(self.now))
+            node.core.receive_datagram(data, sender, now)
         self._drain(node)
 
     # -- the oracle --
