@@ -26,6 +26,8 @@ from pastryd.net.keys import read_network_key
 
 HOST = "127.0.0.1"
 JOIN_TIMEOUT_S = 60.0
+"""How long nobody may join until we give up."""
+START_AT_ONCE = 8
 STOP_TIMEOUT_S = 5.0
 _POLL_S = 0.1
 
@@ -40,6 +42,11 @@ class _Child:
         self.log_path = directory / f"node-{number}.log"
         self.process: subprocess.Popen[bytes]
         self.reported = False
+
+    @property
+    def started(self) -> bool:
+        """Whether it has, or had, a process."""
+        return hasattr(self, "process")
 
     def spawn(self, bootstrap: Sequence[str], options: Mapping[str, object]) -> None:
         command = [sys.executable, "-m", "pastryd.cli.daemon", "start", "--stop-with-stdin"]
@@ -90,11 +97,7 @@ class DevCluster:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         try:
-            with _told_for(self._directory):
-                self._directory.mkdir(parents=True, exist_ok=True)
-                seed = self._children[0].address
-                for child in self._children:
-                    child.spawn([] if child.address == seed else [seed], self._options)
+            self._start(0)
             began = time.monotonic()
             ids = await self._joined(stop)
             if not stop.is_set():
@@ -107,13 +110,23 @@ class DevCluster:
         finally:
             self._stop()
 
+    def _start(self, joined: int) -> None:
+        """Start the next ones: all at once, many would keep each other from joining."""
+        with _told_for(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            seed = self._children[0].address
+            for child in self._children[: joined + START_AT_ONCE]:
+                if not child.started:
+                    child.spawn([] if child.address == seed else [seed], self._options)
+
     async def _joined(self, stop: asyncio.Event) -> dict[str, str]:
         """Wait until the ring is consistent and complete; return ids by address."""
         deadline = time.monotonic() + JOIN_TIMEOUT_S
+        most = 0
         async with Client(self._children[0].address, self._network_key) as client:
             while not stop.is_set():
                 for child in self._children:
-                    if child.process.poll() is not None:
+                    if child.started and child.process.poll() is not None:
                         raise ConfigError(
                             f"node {child.number} did not start: {child.last_words()}"
                         )
@@ -121,10 +134,14 @@ class DevCluster:
                     ring = await client.ring()
                     if ring.consistent and len(ring.nodes) == len(self._children):
                         return {node.address: node.id for node in ring.nodes}
+                    if len(ring.nodes) > most:
+                        most = len(ring.nodes)
+                        deadline = time.monotonic() + JOIN_TIMEOUT_S
+                        self._start(most)
                 if time.monotonic() > deadline:
                     raise UnreachableError(
-                        f"the nodes did not form one ring within {JOIN_TIMEOUT_S:.0f} s; "
-                        f"their logs are in {self._directory}"
+                        f"{most} of {len(self._children)} nodes are in one ring, and for "
+                        f"{JOIN_TIMEOUT_S:.0f} s nobody joined; their logs are in {self._directory}"
                     )
                 await asyncio.sleep(_POLL_S)
         return {}
@@ -160,7 +177,7 @@ class DevCluster:
                 click.echo(f"node {child.number} ({child.address}) ended with {how}", err=True)
 
     def _stop(self) -> None:
-        started = [child for child in self._children if hasattr(child, "process")]
+        started = [child for child in self._children if child.started]
         for child in started:
             assert child.process.stdin is not None
             with contextlib.suppress(OSError):
