@@ -66,7 +66,9 @@ class PastryNode:
             self._on_suspect,
             self._on_dead,
         )
-        self.table_upkeep = TableUpkeep(context, requests, self.liveness.doubt, lambda: self.active)
+        self.table_upkeep = TableUpkeep(
+            context, requests, self.liveness.unanswered, lambda: self.active
+        )
         self.leafset_upkeep = LeafSetUpkeep(
             context,
             requests,
@@ -346,6 +348,10 @@ class PastryNode:
     def _on_heartbeat(self, message: m.Heartbeat, peer: Peer, now: float) -> None:
         self.leafset_upkeep.on_heartbeat(message, peer, now)
 
+    def _on_accusation(self, message: m.Suspect, peer: Peer, now: float) -> None:
+        self.leafset_upkeep.note_heirs(message.id, message.members, now)
+        self.liveness.on_suspect(message, peer, now)
+
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
         self.table_upkeep.hear_rate(peer.id, message.failure_rate)
         self.context.ask_own_address(peer)
@@ -374,7 +380,9 @@ class PastryNode:
         self.router.leave_hop(peer, now)
 
     def _on_dead(self, peer: Peer, now: float) -> None:
-        self.joiner.remember_departed(peer.handle)
+        left, right = self.context.leaf_set.immediate_left, self.context.leaf_set.immediate_right
+        if peer.id in [h.id for h in (left, right) if h is not None]:
+            self.joiner.remember_departed(peer.handle)
         self.table_upkeep.record_failure(now)
         self.leafset_upkeep.remove(peer, not self.leaving, now)
         if not self.active and not len(self.context.leaf_set) and self._started:
@@ -414,7 +422,7 @@ HANDLERS: dict[type[Any], Callable[[PastryNode, Any, Peer, float], object]] = {
         message, peer, now
     ),
     m.IndirectPong: PastryNode._on_answer,
-    m.Suspect: lambda node, message, peer, now: node.liveness.on_suspect(message, peer, now),
+    m.Suspect: PastryNode._on_accusation,
     m.Alive: lambda node, message, peer, now: None,  # its header has said all
     m.Leave: PastryNode._on_leave,
 }

@@ -234,7 +234,7 @@ class Context:
         known = self.peers.get(sender.id)
         if known is not None and known.handle.incarnation > sender.incarnation:
             # A later life of it runs elsewhere, so that nobody listens to this one: it should know.
-            suspect = Suspect(sender.id, known.handle.incarnation)
+            suspect = Suspect(sender.id, known.handle.incarnation, ())
             self.outbox.datagrams.append((encode(suspect), sender))
 
     def note_twin(self, told_by: Handle) -> None:

@@ -42,6 +42,7 @@ DENSE_ROW = 8
 ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
 """How often in a row an attempt that makes progress may put off the next one."""
+LOOK_WAIT_MAX = 4
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
@@ -78,6 +79,7 @@ class Joiner(Application):
         "_hellos",
         "_inactive",
         "_is_active",
+        "_look_wait",
         "_near_id",
         "_nonces",
         "_postponed",
@@ -117,6 +119,8 @@ class Joiner(Application):
         self._inactive: dict[NodeId, None] = {}
         self._choice: Timer | None = None
         self._retry: Timer | None = None
+        self._look_wait = 1
+        """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
         self._near_id: NodeId | None = None
         """Whom we join through, if its first row is in our table already."""
@@ -357,6 +361,7 @@ class Joiner(Application):
             return
         if merging:
             if peer.id not in context.leaf_set:
+                self._look_wait = 1
                 context.log("merging_rings", root=f"{peer.id:032x}")
                 self._probe(peer.handle, now)
             return
@@ -394,6 +399,7 @@ class Joiner(Application):
         """A node was lost: perhaps only the network between us was."""
         if not handle.host:
             return
+        self._look_wait = 1
         self._departed.pop(handle.endpoint, None)
         self._departed[handle.endpoint] = None
         if len(self._departed) > DEPARTED_MAX:
@@ -401,10 +407,14 @@ class Joiner(Application):
 
     def _arm_merge(self, now: float) -> None:
         period = self._context.config.merge_s * (0.75 + 0.5 * self._context.rng.random())
-        self._context.deadlines.arm(now + period, self._look_for_others)
+        self._context.deadlines.arm(now + self._look_wait * period, self._look_for_others)
 
     def _look_for_others(self, now: float) -> None:
-        """Say Hello to one remembered address that none of our present members has."""
+        """Say Hello to one remembered address that none of our present members has.
+
+        Less and less often while that brings nothing and nobody is lost.
+        """
+        self._look_wait = min(2 * self._look_wait, LOOK_WAIT_MAX)
         self._arm_merge(now)
         context = self._context
         if not self._is_active():

@@ -10,19 +10,24 @@ detected failures are announced by the ring neighbours of the dead node alone, t
 what they hear.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
-from pastryd.state.leaf_set_summary import lacking, neighbours_in, summarize
+from pastryd.state.leaf_set_summary import lacking, nearest_around, neighbours_in, summarize
 from pastryd.state.peers import Liveness, Peer
 from pastryd.wire.handles import pack_handle
-from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply
+from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply, Suspect
 
 TOMBSTONES_MAX = 1024
+ASK_AGAIN_ONE_IN = 8
+"""Of so many heartbeats that differ for the same reason one makes us ask again: whoever was told of
+a node may have believed it dead."""
+HEIRS_MAX = 16
+UNFIT_MAX = 16
 REPAIR_INTERVAL_S = 0.05
 STEPPING_STONES = 3
 PROBING_MAX = 64
@@ -40,6 +45,7 @@ class LeafSetUpkeep:
         "_doubt",
         "_failed",
         "_failure_rate",
+        "_heirs",
         "_holds_items",
         "_on_active",
         "_on_change",
@@ -50,6 +56,7 @@ class LeafSetUpkeep:
         "_repair_wait_s",
         "_requests",
         "_stopped",
+        "_unfit",
         "active",
     )
 
@@ -73,6 +80,10 @@ class LeafSetUpkeep:
         self._holds_items = holds_items
         self._probing: dict[NodeId, tuple[int, Handle]] = {}
         self._failed: dict[NodeId, tuple[int, float]] = {}
+        self._heirs: dict[NodeId, tuple[Handle, ...]] = {}
+        """Who comes in the place of a member that may be dead, as its left neighbour told us."""
+        self._unfit: dict[NodeId, float] = {}
+        """Who probed us lately and lay beyond our ends, and when."""
         self._repair_at = float("-inf")
         self._repair_wait_s = REPAIR_INTERVAL_S
         self._repair_version = -1
@@ -104,11 +115,22 @@ class LeafSetUpkeep:
     # -- probing --
 
     def probe(self, handle: Handle, now: float) -> None:
-        """Probe a node, unless that is under way."""
-        self._probe_all([handle], (), now)
+        """Probe a node, unless that is under way; if it lacks members of ours, tell it."""
+        self._probe_all([handle], (), now, tells_back=True)
 
-    def _probe_all(self, handles: Iterable[Handle], told: tuple[Handle, ...], now: float) -> None:
-        """Probe nodes; `told`: members of ours whom they seem not to know."""
+    def _probe_all(
+        self,
+        handles: Iterable[Handle],
+        told: tuple[Handle, ...],
+        now: float,
+        *,
+        tells_back: bool = False,
+    ) -> None:
+        """Probe nodes; `told`: members of ours whom they seem not to know.
+
+        `tells_back`: probe them once more if their answers show whom they lack. While many repair
+        their leaf sets at once they lack much, and learn it from those whom they miss.
+        """
         if self._stopped:
             return
         context = self._context
@@ -117,13 +139,16 @@ class LeafSetUpkeep:
         # All at once, so that each hears that we know of the others.
         self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
         for handle in fresh:
-            self._ask(context.peers.of(handle), self._probing[handle.id][0], told, now)
+            nonce = self._probing[handle.id][0]
+            self._ask(context.peers.of(handle), nonce, told, tells_back, now)
 
-    def _ask(self, peer: Peer, nonce: int, told: tuple[Handle, ...], now: float) -> None:
+    def _ask(
+        self, peer: Peer, nonce: int, told: tuple[Handle, ...], tells_back: bool, now: float
+    ) -> None:
         config = self._context.config
 
         def on_answer(answer: LeafSetReply | None, now: float) -> None:
-            self._on_answer(peer, answer, bool(told), now)
+            self._on_answer(peer, answer, tells_back, now)
 
         self._requests.ask(
             peer,
@@ -139,6 +164,11 @@ class LeafSetUpkeep:
         if self._stopped:
             return
         self._learn(message, peer, now)
+        if peer.id not in self._context.leaf_set:
+            self._unfit.pop(peer.id, None)
+            self._unfit[peer.id] = now
+            if len(self._unfit) > UNFIT_MAX:
+                del self._unfit[next(iter(self._unfit))]
         content = self._content(peer, message.nonce, self._lacking(message, peer))
         self._context.send(LeafSetReply(message.nonce, *content), peer, now)
         self._settle(now)
@@ -149,24 +179,30 @@ class LeafSetUpkeep:
         mismatch = message.digest ^ leaf_set.digests[1]
         right = leaf_set.immediate_right
         if right is not None and right.id == peer.id:
-            if mismatch in (0, peer.mismatch):
+            if mismatch and peer.mismatch == ~mismatch:
+                if self._context.rng.randrange(ASK_AGAIN_ONE_IN):
+                    return  # we have asked why
+                peer.mismatch = mismatch
+            if not mismatch or peer.mismatch != mismatch:
+                # News is on its way, mostly; if not, the next heartbeat will differ as much.
+                peer.mismatch = mismatch
                 return
         elif peer.id in leaf_set:
-            if mismatch == peer.mismatch:
+            if ~mismatch == peer.mismatch:
                 return
         elif not leaf_set.would_enter(peer.id) or self.is_buried(peer.handle):
             return
-        peer.mismatch = mismatch
+        peer.mismatch = ~mismatch
         self.probe(peer.handle, now)
 
     def _on_answer(
-        self, peer: Peer, answer: LeafSetReply | None, was_told: bool, now: float
+        self, peer: Peer, answer: LeafSetReply | None, tells_back: bool, now: float
     ) -> None:
         self._probing.pop(peer.id, None)
         if answer is not None:
             self._learn(answer, peer, now)
-            unknown = self._lacking(answer, peer)
-            if self.active and unknown and not was_told:
+            unknown = self._lacking(answer, peer) if tells_back and self.active else ()
+            if unknown:
                 self._probe_all([peer.handle], unknown, now)
         elif peer.id in self._context.leaf_set:
             self._doubt(peer, None, now)
@@ -236,11 +272,15 @@ class LeafSetUpkeep:
             named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
             neighbours = neighbours_in(message.summary, message.nonce, peer.id, named)
             leaf_set.note_neighbours(peer.id, *neighbours)
-        # Never us, never a member.
+        self._probe_news(message.members, now)
+
+    def _probe_news(self, handles: Sequence[Handle], now: float) -> None:
+        """Probe those of whom we heard that would enter: never us, never a member."""
+        context = self._context
         news = [
             handle
-            for handle in message.members
-            if leaf_set.would_enter(handle.id) and not self.is_buried(handle)
+            for handle in handles
+            if context.leaf_set.would_enter(handle.id) and not self.is_buried(handle)
         ]
         room = max(0, PROBING_MAX - len(self._probing))
         if len(news) > room:
@@ -288,7 +328,8 @@ class LeafSetUpkeep:
         """A node is dead or left: out of all tables. `announce`: tell the leaf set."""
         context = self._context
         leaf_set = context.leaf_set
-        was_neighbour = peer.id in {h.id for h in (*leaf_set.left[:1], *leaf_set.right[:1])}
+        right = leaf_set.immediate_right
+        told = self._around() if announce and right is not None and right.id == peer.id else {}
         self.bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
@@ -297,10 +338,46 @@ class LeafSetUpkeep:
             self._requests.cancel(probing[0])
         if leaf_set.discard(peer.id):
             self._on_change(peer.handle, False, now)
-            if announce and was_neighbour:
-                for handle in leaf_set.members():
-                    self.probe(handle, now)
+            self._tell_of(peer.handle, told, now)
+            self._let_in(self._heirs.pop(peer.id, ()), now)
         self._settle(now)
+
+    def _around(self) -> dict[NodeId, list[Handle]]:
+        """Return for each member whom we believe to be in its leaf set."""
+        leaf_set = self._context.leaf_set
+        side_max = self._context.config.leaf_set_size // 2
+        return {h.id: nearest_around(leaf_set, h.id, side_max) for h in leaf_set.members()}
+
+    def _tell_of(self, dead: Handle, before: dict[NodeId, list[Handle]], now: float) -> None:
+        """Our right neighbour is dead: tell those who had it, and on our side who replaces it."""
+        context = self._context
+        now_around = self._around() if before else {}
+        lefts = {handle.id for handle in context.leaf_set.left}
+        for handle in context.leaf_set.members():
+            around = before.get(handle.id, [])
+            if dead.id in [h.id for h in around]:
+                # One of two new neighbours begins; the other hears from it.
+                fresh = [h for h in now_around[handle.id] if h not in around]
+                heirs = tuple(fresh) if handle.id in lefts else ()
+                message = Suspect(dead.id, dead.incarnation, heirs)
+                context.send(message, context.peers.of(handle), now)
+
+    def note_heirs(self, node_id: NodeId, members: tuple[Handle, ...], now: float) -> None:
+        """Somebody tells of a death, and whom we need then: know them when we have verified it."""
+        if node_id not in self._context.leaf_set:
+            self._let_in(members, now)
+        elif members and len(self._heirs) < HEIRS_MAX:
+            self._heirs[node_id] = members
+
+    def _let_in(self, handles: Sequence[Handle], now: float) -> None:
+        """Probe who would enter; who has probed us lately, when it did not fit, enters at once."""
+        context = self._context
+        for peer_id, probed_at in list(self._unfit.items()):
+            peer = context.peers.get(peer_id)
+            fits = peer is not None and context.leaf_set.would_enter(peer_id)
+            if fits and peer is not None and now - probed_at <= context.config.heartbeat_s:
+                self.welcome(peer, now)
+        self._probe_news(handles, now)
 
     # -- completeness --
 
@@ -315,9 +392,10 @@ class LeafSetUpkeep:
                 self._become_active(now)
             return
         if self._repair_timer is None:
-            self._repair_timer = self._context.deadlines.arm(
-                max(now, self._repair_at + self._repair_wait_s), self._repair
-            )
+            # Once we are active others will tell us, or come, before we have to ask.
+            patience_s = self._context.config.heartbeat_s / 2 if self.active else 0.0
+            when = max(now + patience_s, self._repair_at + self._repair_wait_s)
+            self._repair_timer = self._context.deadlines.arm(when, self._repair)
 
     def _repair(self, now: float) -> None:
         """Extend the short sides; slower and slower while that brings nothing."""
@@ -338,7 +416,7 @@ class LeafSetUpkeep:
     def _extend(self, side: list[Handle], to_right: bool, now: float) -> None:
         """Ask the outermost of a short side; an empty side: the nearest that we know that way."""
         if side:
-            self.probe(side[-1], now)
+            self._probe_all(side[-1:], (), now)
             return
         own_id = self._context.identity.id
         known = {h.id: h for h in self._context.leaf_set.members()}
@@ -346,7 +424,7 @@ class LeafSetUpkeep:
         for node_id in sorted(
             known, key=lambda i: clockwise(own_id, i) if to_right else clockwise(i, own_id)
         )[:STEPPING_STONES]:
-            self.probe(known[node_id], now)
+            self._probe_all([known[node_id]], (), now)
 
     def _become_active(self, now: float) -> None:
         self.active = True

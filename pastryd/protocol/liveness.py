@@ -8,6 +8,7 @@ wrongly refutes with a higher incarnation. A node that hears from nobody doubts 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from pastryd.ids import NodeId
 from pastryd.protocol.context import Context
@@ -39,14 +40,30 @@ HELPING_MAX = 64
 class _Doubt:
     """One peer that is being verified."""
 
-    __slots__ = ("accusers", "peer", "suspicion", "timer", "waiting")
+    __slots__ = (
+        "accusers",
+        "asked",
+        "is_hearsay",
+        "is_silent",
+        "peer",
+        "suspicion",
+        "timer",
+        "waiting",
+    )
 
     def __init__(self, peer: Peer, accusers: list[NodeId]) -> None:
         self.peer = peer
         self.accusers = accusers
         self.suspicion: Suspicion | None = None
         self.timer: Timer | None = None
+        self.is_hearsay = bool(accusers)
+        """Others doubted it first, and have asked around."""
+        self.asked = 0
+        """How many others were asked to ping it."""
+        self.is_silent = False
+        """It has left all our own pings unanswered."""
         self.waiting = 0
+        """How many questions about it are under way once others were asked."""
 
 
 class LivenessMonitor:
@@ -160,18 +177,40 @@ class LivenessMonitor:
         if peer.liveness is Liveness.DEAD or len(self._doubts) >= DOUBTS_MAX:
             return
         doubt = self._doubts[peer.id] = _Doubt(peer, [] if accuser is None else [accuser])
-        config = self._context.config
         self._requests.ask(
             peer,
             self._ping(peer),
             lambda answer, now: self._on_direct(doubt, answer, now),
             now,
-            attempts=config.probe_attempts,
-            timeout_s=self.awareness.scale(config.probe_timeout_s),
+            attempts=self._attempts(peer, accuser),
+            timeout_s=self.awareness.scale(self._context.config.probe_timeout_s),
         )
+
+    def _attempts(self, peer: Peer, accuser: NodeId | None) -> int:
+        """Return how often we ping before we judge, or ask others."""
+        if accuser is not None and accuser == self._watcher_of(peer.id):
+            return 1  # it has asked twice, and others; one answer to us refutes them all
+        if accuser is None and peer.id in self._context.leaf_set and self._helpers(peer):
+            return 1  # the other pings go out while others ask
+        return self._context.config.probe_attempts
+
+    def _watcher_of(self, node_id: NodeId) -> NodeId | None:
+        """Return the left neighbour of a member, as far as we know."""
+        context = self._context
+        ids = [context.identity.id, *(h.id for h in context.leaf_set.members())]
+        return ids[ids.index(node_id) - 1] if node_id in ids else None
 
     def _ping(self, peer: Peer) -> Ping:
         return Ping(self._context.nonce(), int((peer.srtt_s or 0.0) * 1e6))
+
+    def unanswered(self, peer: Peer, now: float) -> None:
+        """Pings of ours stayed unanswered: verify a member, and give up anybody else."""
+        if peer.id in self._context.leaf_set:
+            self.doubt(peer, None, now)
+        elif peer.id not in self._doubts and peer.liveness is not Liveness.DEAD:
+            self._set(peer, Liveness.DEAD)
+            self._on_suspect(peer, now)
+            self._on_dead(peer, now)
 
     def _on_direct(self, doubt: _Doubt, answer: Pong | None, now: float) -> None:
         if self._doubts.get(doubt.peer.id) is not doubt:
@@ -180,20 +219,56 @@ class LivenessMonitor:
             self.awareness.trust()
             self.clear(doubt.peer, now)
             return
+        if doubt.peer.id not in self._context.leaf_set:
+            self._on_suspect(doubt.peer, now)
+            self._declare_dead(doubt, now)  # nobody's keys depend on it
+            return
         helpers = self._helpers(doubt.peer)
-        if doubt.accusers or not helpers:
+        if doubt.is_hearsay or not helpers:
             self._suspect(doubt, now)
             return
-        doubt.waiting = len(helpers)
+        self._ask_around(doubt, helpers, now)
+
+    def _ask_around(self, doubt: _Doubt, helpers: list[Peer], now: float) -> None:
+        """Ask others, and the doubted one again meanwhile."""
+        config = self._context.config
+        doubt.asked = len(helpers)
+        doubt.waiting = len(helpers) + 1
+        indirect_s = self.awareness.scale(config.indirect_timeout_s)
+        self._requests.ask(
+            doubt.peer,
+            self._ping(doubt.peer),
+            partial(self._on_again, doubt),
+            now,
+            attempts=max(1, config.probe_attempts - 1),
+            timeout_s=indirect_s,
+        )
         for helper in helpers:
             self._requests.ask(
                 helper,
                 IndirectPing(self._context.nonce(), doubt.peer.handle),
-                lambda answer, now: self._on_indirect(doubt, answer, now),
+                partial(self._on_indirect, doubt, helper),
                 now,
                 attempts=1,
-                timeout_s=2 * self.awareness.scale(self._context.config.indirect_timeout_s),
+                timeout_s=2 * indirect_s,
             )
+
+    def _on_again(self, doubt: _Doubt, answer: Pong | None, now: float) -> None:
+        if self._doubts.get(doubt.peer.id) is not doubt:
+            return
+        if answer is not None:
+            self.awareness.trust()
+            self.clear(doubt.peer, now)
+            return
+        doubt.is_silent = True
+        self._judge(doubt, now)
+
+    def _judge(self, doubt: _Doubt, now: float) -> None:
+        """One question about it ended: suspect it if we and another got no answer, or all ended."""
+        doubt.waiting -= 1
+        convicted = doubt.is_silent and doubt.accusers
+        if doubt.suspicion is None and (convicted or not doubt.waiting):
+            self._suspect(doubt, now)
 
     def _helpers(self, target: Peer) -> list[Peer]:
         context = self._context
@@ -205,10 +280,11 @@ class LivenessMonitor:
         count = min(context.config.indirect_helpers, len(members))
         return context.rng.sample(members, count)
 
-    def _on_indirect(self, doubt: _Doubt, answer: IndirectPong | None, now: float) -> None:
+    def _on_indirect(
+        self, doubt: _Doubt, helper: Peer, answer: IndirectPong | None, now: float
+    ) -> None:
         if self._doubts.get(doubt.peer.id) is not doubt:
             return
-        doubt.waiting -= 1
         if answer is None:
             # Not even the helper answered: perhaps it is us who cannot hear.
             self.awareness.doubt()
@@ -218,8 +294,9 @@ class LivenessMonitor:
             self._context.stats.count("saved_by_indirect_ping")
             self.clear(doubt.peer, now)
             return
-        if doubt.waiting == 0 and doubt.suspicion is None:
-            self._suspect(doubt, now)
+        if answer is not None:
+            self._accuse(doubt, helper.id, now)
+        self._judge(doubt, now)
 
     # -- suspicion --
 
@@ -231,20 +308,23 @@ class LivenessMonitor:
             context.identity.id,
             self.awareness.scale(config.suspicion_min_s),
             self.awareness.scale(config.suspicion_max_s),
-            len(self._helpers(doubt.peer)),
+            max(doubt.asked, len(doubt.accusers)),
         )
         for accuser in doubt.accusers:
             doubt.suspicion.accuse(accuser)
         self._set(doubt.peer, Liveness.SUSPECT)
-        accusation = Suspect(doubt.peer.id, doubt.peer.handle.incarnation)
-        for peer in (doubt.peer, *self._helpers(doubt.peer)):
-            context.send(accusation, peer, now)
+        if doubt.asked:
+            # Whoever accused it to us has told it so.
+            accusation = Suspect(doubt.peer.id, doubt.peer.handle.incarnation, ())
+            context.send(accusation, doubt.peer, now)
         doubt.timer = context.deadlines.arm(doubt.suspicion.deadline, self._expire, doubt)
         self._on_suspect(doubt.peer, now)
 
     def _expire(self, doubt: _Doubt, now: float) -> None:
-        if self._doubts.get(doubt.peer.id) is not doubt:
-            return
+        if self._doubts.get(doubt.peer.id) is doubt:
+            self._declare_dead(doubt, now)
+
+    def _declare_dead(self, doubt: _Doubt, now: float) -> None:
         del self._doubts[doubt.peer.id]
         self._set(doubt.peer, Liveness.DEAD)
         self._on_dead(doubt.peer, now)
@@ -294,7 +374,7 @@ class LivenessMonitor:
         )
 
     def on_suspect(self, message: Suspect, peer: Peer, now: float) -> None:
-        """Somebody is accused. Us: refute. Another: count the accuser, or look ourselves."""
+        """Somebody is accused. Us: refute. Another: look ourselves; the accuser counts."""
         context = self._context
         if message.id == context.identity.id:
             told = [peer]
@@ -315,12 +395,7 @@ class LivenessMonitor:
         member: Handle | None = context.leaf_set.get(message.id)
         if member is None or member.incarnation > message.incarnation:
             return
-        accused = context.peers.of(member)
-        doubt = self._doubts.get(accused.id)
-        if doubt is None:
-            self.doubt(accused, peer.id, now)
-        else:
-            self._accuse(doubt, peer.id, now)
+        self.doubt(context.peers.of(member), peer.id, now)
 
     def _accuse(self, doubt: _Doubt, accuser: NodeId, now: float) -> None:
         """One more accuser: the deadline comes nearer."""

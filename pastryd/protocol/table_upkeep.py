@@ -35,6 +35,9 @@ from pastryd.wire.messages import (
 
 MEASURING_MAX = 32
 RATE_SCALE = 1e9
+CALM_PERIODS = 3
+"""Of `table_probe_max_s`: a newcomer takes the time before it for calm, or the first failure that
+it sees would be a rate of many."""
 CANDIDATES_MAX = 2
 """How many nodes are measured of one row that may be nearer than those in our slots."""
 WORTH_A_MESSAGE = 0.75
@@ -51,11 +54,11 @@ class TableUpkeep:
     __slots__ = (
         "_context",
         "_cursor",
-        "_doubt",
         "_failures",
         "_heard_rates",
         "_is_active",
         "_measuring",
+        "_on_unanswered",
         "_requests",
         "_unannounced",
         "period_s",
@@ -65,14 +68,14 @@ class TableUpkeep:
         self,
         context: Context,
         requests: Requests,
-        doubt: Callable[[Peer, NodeId | None, float], None],
+        on_unanswered: Callable[[Peer, float], None],
         is_active: Callable[[], bool],
     ) -> None:
         self._context = context
         self._is_active = is_active
         self._unannounced: list[Peer] = []
         self._requests = requests
-        self._doubt = doubt
+        self._on_unanswered = on_unanswered
         self._failures = FailureHistory(0.0)
         self._heard_rates: dict[NodeId, float] = {}
         self._measuring: dict[NodeId, None] = {}
@@ -82,7 +85,8 @@ class TableUpkeep:
 
     def start(self, now: float) -> None:
         """Begin the periodic work."""
-        self._failures = FailureHistory(now)
+        calm_s = CALM_PERIODS * self._context.config.table_probe_max_s
+        self._failures = FailureHistory(now - calm_s)
         rng = self._context.rng
         self._context.deadlines.arm(now + self._probe_gap() * rng.random(), self._probe_next)
         self._arm_repair(now)
@@ -163,7 +167,7 @@ class TableUpkeep:
 
     def _on_entry(self, peer: Peer, answered: bool, now: float) -> None:
         if not answered:
-            self._doubt(peer, None, now)
+            self._on_unanswered(peer, now)
 
     # -- proximity --
 

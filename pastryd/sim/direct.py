@@ -182,6 +182,7 @@ def _install(ring: DirectRing, index: int, node: SimNode, now: float) -> None:
     """Give a node its tables, and what it would believe of those in them."""
     context = node.core.context
     context.identity = context.identity.at(node.endpoint)
+    rng = Random(index)
     leaf_set, table, _ = ring.tables(index)
     for handle in leaf_set.members():
         context.leaf_set.add(handle)
@@ -192,7 +193,9 @@ def _install(ring: DirectRing, index: int, node: SimNode, now: float) -> None:
         other = ring.index_of[handle.id]
         peer.unproven = None
         peer.active = True
-        peer.last_heard = now
+        # Who is probed in turn was heard from at any time within a turn.
+        in_turn = 0.0 if handle.id in context.leaf_set else ring.config.table_probe_max_s
+        peer.last_heard = now - in_turn * rng.random()
         peer.holds_items = False
         if ring.latency is not None and peer.srtt_s is None:
             peer.sample_rtt(2 * ring.latency.delay_s(index, other))

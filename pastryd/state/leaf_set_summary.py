@@ -31,12 +31,10 @@ def tags_in(summary: bytes) -> list[bytes]:
     return [summary[i : i + TAG_BYTES] for i in range(0, len(summary), TAG_BYTES)]
 
 
-def lacking(
-    leaf_set: LeafSet, other_id: NodeId, summary: bytes, salt: int, side_max: int
-) -> tuple[Handle, ...]:
-    """Return those of our members that belong in another's leaf set and are not in its summary.
+def nearest_around(leaf_set: LeafSet, other_id: NodeId, side_max: int) -> list[Handle]:
+    """Return which of our members belong in the leaf set of another node, as far as we know.
 
-    As far as we know: the `side_max` next to it on either side, of all that we know. Beyond our
+    The `side_max` next to it on either side, of all that we know, without itself and us. Beyond our
     ends we know nobody: who lies past one of them is not next to what lies past the other.
     """
     members = leaf_set.members()
@@ -50,9 +48,17 @@ def lacking(
     left, right = window[:place], window[after:]
     if leaf_set.spans_ring or not leaf_set.covers(other_id):
         left = right = right + left
-    known = frozenset(tags_in(summary))
     near = dict.fromkeys(right[:side_max] + left[-side_max:])
-    return tuple([h for h in near if h is not None and tag_of(h.id, salt) not in known])
+    return [handle for handle in near if handle is not None]
+
+
+def lacking(
+    leaf_set: LeafSet, other_id: NodeId, summary: bytes, salt: int, side_max: int
+) -> tuple[Handle, ...]:
+    """Return those of `nearest_around` another node who are not in its summary."""
+    known = frozenset(tags_in(summary))
+    near = nearest_around(leaf_set, other_id, side_max)
+    return tuple([handle for handle in near if tag_of(handle.id, salt) not in known])
 
 
 def neighbours_in(

@@ -88,7 +88,7 @@ class Peer:
         self.last_heard = NEVER
         self.last_sent = NEVER
         self.mismatch = 0
-        """Its digest XOR ours when we last asked it why they differ."""
+        """Its digest XOR ours at its last heartbeat; inverted: we have asked why they differ."""
         self.holds_items = True
         """Whether its store is not empty, as it last told us."""
         self.window: object | None = None

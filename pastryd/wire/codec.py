@@ -163,7 +163,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     12: (m.Heartbeat, (_U64,)),
     13: (m.IndirectPing, (_U64, _HANDLE)),
     14: (m.IndirectPong, (_U64, _FLAG)),
-    15: (m.Suspect, (_ID, _U64)),
+    15: (m.Suspect, (_ID, _U64, _HANDLES)),
     16: (m.Alive, (_U64,)),
     17: (m.Leave, (_U64,)),
     18: (m.Find, (_U64, _NAME)),

@@ -168,10 +168,14 @@ class IndirectPong(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    """The sender suspects this node in this incarnation."""
+    """The sender suspects this node in this incarnation, or has given it up: verify it.
+
+    `members`: who comes into the receiver's leaf set in its place, as far as the sender knows.
+    """
 
     id: NodeId
     incarnation: int
+    members: tuple[Handle, ...]
 
 
 class Alive(NamedTuple):

@@ -106,7 +106,7 @@ def test_an_accusation_that_was_refuted_already_is_answered_to_the_accuser_alone
     liar = Liar()
     node = liar.nodes[0]
     sent = node.sent
-    liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation - 1), node)
+    liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation - 1, ()), node)
     assert node.sent - sent <= 1
 
 
@@ -133,7 +133,7 @@ def test_a_node_learns_that_a_copy_of_its_identity_runs_elsewhere() -> None:
     network.transmit = heard  # type: ignore[method-assign]
     network.step(other, lambda: other.core.receive_hello(hello, older.handle, network.now))
     suspects = [message for message in said if isinstance(message, Suspect)]
-    assert suspects == [Suspect(newer.handle.id, newer.handle.incarnation)]
+    assert suspects == [Suspect(newer.handle.id, newer.handle.incarnation, ())]
 
     def receive() -> None:
         for message in said:
@@ -167,7 +167,7 @@ def test_a_flood_of_accusations_is_refuted_a_bounded_number_of_times() -> None:
     node = liar.nodes[0]
     first = node.core.identity.incarnation
     for _ in range(500):
-        liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation), node)
+        liar.say(Suspect(node.core.identity.id, node.core.identity.incarnation, ()), node)
     liar.network.run(3)
     assert 1 <= node.core.identity.incarnation - first <= REFUTATIONS_BURST
     assert liar.network.is_consistent()

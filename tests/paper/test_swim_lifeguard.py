@@ -65,7 +65,7 @@ def test_the_accused_refutes_with_a_higher_incarnation() -> None:
     network.step(
         accuser,
         lambda: accuser.core.context.send(
-            Suspect(accused.core.identity.id, before), peer, network.now
+            Suspect(accused.core.identity.id, before, ()), peer, network.now
         ),
     )
     network.run(1)

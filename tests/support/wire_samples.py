@@ -34,7 +34,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Heartbeat(0xAABBCCDDEEFF0011),
     m.IndirectPing(NONCE, B),
     m.IndirectPong(NONCE, False),
-    m.Suspect(KEY, 1_700_000_000_000),
+    m.Suspect(KEY, 1_700_000_000_000, (A,)),
     m.Alive(1_700_000_000_001),
     m.Leave(1_700_000_000_000),
     m.Find(NONCE, NAME),

@@ -160,10 +160,13 @@ def test_every_variable_of_the_environment_that_is_named_exists(page: Path) -> N
 
 
 def detection_s(config: Config) -> float:
-    """Return how long a silent neighbour can go on: heartbeat, probes, helpers, suspicion."""
-    probes = config.probe_timeout_s * ((1 << config.probe_attempts) - 1)
+    """Return how long a silent neighbour can go on: heartbeat, a probe, more of them, suspicion.
+
+    The other probes go out while helpers ask, which takes as long.
+    """
+    again = config.indirect_timeout_s * ((1 << config.probe_attempts - 1) - 1)
     silence = config.heartbeat_s + config.heartbeat_grace_s
-    return silence + probes + config.indirect_timeout_s + config.suspicion_max_s
+    return silence + config.probe_timeout_s + again + config.suspicion_max_s
 
 
 def test_the_times_that_the_readme_promises_follow_from_the_presets() -> None:
