@@ -46,7 +46,7 @@ def churn(
     medians_min: Sequence[float] = (180, 60, 15, 5),
     losses: Sequence[float] = LOSSES,
     nodes: int = 60,
-    settling_s: float = 600.0,
+    settling_s: float = 300.0,
     measured_s: float = 600.0,
 ) -> Table:
     """Exponential and heavy-tailed sessions, from long to short."""
@@ -70,27 +70,30 @@ def traces(
     names: Sequence[str] = ("gnutella", "overnet", "microsoft"),
     losses: Sequence[float] = LOSSES,
     nodes: int = 200,
-    settling_s: float = 600.0,
+    settling_s: float = 300.0,
     measured_s: float = 600.0,
-    gnutella_s: float = 8_400.0,
+    gnutella_lookups: float = 0.9,
 ) -> Table:
     """Sessions with the statistics of measured traces, scaled to `nodes` on the mean.
 
-    `gnutella_s` is how long is counted under MSPastry's own trace with as many lookups as it takes
-    to tell 1.6e-5 from nothing; a shorter run with MSPastry's rate of them tells what upkeep costs.
+    Under MSPastry's own trace the lookups that `nodes` make are `gnutella_lookups` times as many as
+    it takes to tell what was published from less, if none is lost (3 / published); the population
+    rises in these hours of its day and makes more. MSPastry's rate of lookups, in a short run,
+    tells what upkeep costs.
     """
     base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, MANY_LOOKUPS_PER_S, seed, matrix)
     table = _table("traces", "Lookups and upkeep under the sessions of measured traces", base)
     runs: list[_Run] = []
     for name in names:
         for loss in losses:
-            long = name == "gnutella" and loss in PUBLISHED_LOST
-            conditions = replace(
-                base, sessions=name, loss=loss, measured_s=gnutella_s if long else measured_s
-            )
+            conditions = replace(base, sessions=name, loss=loss)
+            published = PUBLISHED_LOST.get(loss) if name == "gnutella" else None
+            if published is not None:
+                wanted = gnutella_lookups * 3 / published
+                conditions = replace(conditions, measured_s=wanted / nodes / MANY_LOOKUPS_PER_S)
             outcome = _run(table, name, conditions)
             runs.append((name, 100 * loss, outcome))
-            if long:
+            if published is not None:
                 table.figures += _beside_published(loss, outcome)
     few = replace(base, sessions="gnutella", lookups_per_s=LOOKUPS_PER_S)
     outcome = _run(table, f"gnutella, {LOOKUPS_PER_S:g} lookups/s", few)
