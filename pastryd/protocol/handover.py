@@ -26,6 +26,9 @@ RESOLVED_MAX = 16
 """Names in a batch whose replica set only a routed question can tell."""
 CALM_S = 2.0
 """How long the leaf set must have stood still before anything is dropped."""
+LOOK_AGAIN_S = 2 * CALM_S
+"""About how long after a change the next walk begins."""
+JITTER = 0.25
 STEP_S = 0.5
 LEAVE_STEP_S = 0.1
 QUERY_ATTEMPTS = 3
@@ -103,9 +106,11 @@ class Handover:
     def update(self, handle: Handle, joined: bool, now: float) -> None:
         """Our range may be another one."""
         self._changed_at = now
-        if self._timer is not None and self._then_left is None:
-            self._timer.cancel()
-            self._arm(now, 2 * CALM_S)
+        timer = self._timer
+        if timer is None or self._then_left is not None:
+            return
+        if not timer.pending or timer.when > now + (1 + JITTER) * LOOK_AGAIN_S:
+            self._arm(now, LOOK_AGAIN_S)
 
     @property
     def outside(self) -> int:
@@ -115,7 +120,9 @@ class Handover:
         return 0 if arc is None else len(inventory) - inventory.fingerprint(*arc)[0]
 
     def _arm(self, now: float, wait_s: float) -> None:
-        when = now + wait_s * (0.75 + self._context.rng.random() / 2)
+        if self._timer is not None:
+            self._timer.cancel()
+        when = now + wait_s * (1 - JITTER + 2 * JITTER * self._context.rng.random())
         self._timer = self._context.deadlines.arm(when, self._step)
 
     # -- the walk --
@@ -129,7 +136,7 @@ class Handover:
         calm = now - self._changed_at >= CALM_S
         if arc is None or not calm or self._busy or not self._is_active():
             self._cursor = None
-            self._arm(now, config.reconcile_s)
+            self._arm(now, config.reconcile_s if calm else LOOK_AGAIN_S)
             return
         start = arc[1] if self._cursor is None else self._cursor
         names = self._storage.inventory.names_in(start, arc[0], BATCH_NAMES)

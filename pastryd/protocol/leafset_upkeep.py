@@ -216,7 +216,7 @@ class LeafSetUpkeep:
         side_max = context.config.leaf_set_size // 2
         return lacking(context.leaf_set, peer.id, message.summary, message.nonce, side_max)
 
-    def _known(self) -> list[Handle]:
+    def _known(self) -> Sequence[Handle]:
         """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""
         context = self._context
         members = context.leaf_set.members()
@@ -413,7 +413,7 @@ class LeafSetUpkeep:
             if len(side) < wanted:
                 self._extend(side, to_right, now)
 
-    def _extend(self, side: list[Handle], to_right: bool, now: float) -> None:
+    def _extend(self, side: Sequence[Handle], to_right: bool, now: float) -> None:
         """Ask the outermost of a short side; an empty side: the nearest that we know that way."""
         if side:
             self._probe_all(side[-1:], (), now)

@@ -62,6 +62,7 @@ class LeafSet:
         "_handles",
         "_ids",
         "_left_count",
+        "_members",
         "_open",
         "_right_count",
         "_side_max",
@@ -85,6 +86,7 @@ class LeafSet:
         self._arc_start = 0
         self._arc_length = RING_MASK
         self._digests: tuple[int, int] | None = None
+        self._members: tuple[Handle, ...] | None = ()
 
     def __len__(self) -> int:
         return len(self._ids) - 1
@@ -99,23 +101,24 @@ class LeafSet:
             return self._handles[index]
         return None
 
-    def members(self) -> list[Handle]:
+    def members(self) -> tuple[Handle, ...]:
         """Return every member once, clockwise from the owner."""
-        after = self._handles[self._at + 1 :]
-        after += self._handles[: self._at]
-        return cast(list[Handle], after)
+        members = self._members
+        if members is None:
+            at = self._at
+            clockwise = (*self._handles[at + 1 :], *self._handles[:at])
+            self._members = members = cast(tuple[Handle, ...], clockwise)
+        return members
 
     @property
-    def right(self) -> list[Handle]:
+    def right(self) -> tuple[Handle, ...]:
         """The clockwise side, nearest first."""
         return self.members()[: self._right_count]
 
     @property
-    def left(self) -> list[Handle]:
+    def left(self) -> tuple[Handle, ...]:
         """The counter-clockwise side, nearest first."""
-        nearest_last = self.members()[len(self._ids) - 1 - self._left_count :]
-        nearest_last.reverse()
-        return nearest_last
+        return self.members()[len(self._ids) - 1 - self._left_count :][::-1]
 
     @property
     def immediate_right(self) -> Handle | None:
@@ -249,6 +252,7 @@ class LeafSet:
             if known is None or known == handle or handle.incarnation < known.incarnation:
                 return False
             self._handles[index] = handle
+            self._members = None
             self.version += 1
             return True
         place = self._place(index)
@@ -376,6 +380,7 @@ class LeafSet:
         """Recompute, after a change, what is kept for speed."""
         self.version += 1
         self._digests = None
+        self._members = None
         self._beyond.clear()
         count = len(self._ids) - 1
         if count == 2 * self._side_max:

@@ -8,7 +8,7 @@ knows no messages and no time.
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from pastryd.ids import RING_MASK, NodeId, clockwise
+from pastryd.ids import RING_MASK, NodeId
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import LeafSet
 
@@ -42,14 +42,15 @@ def nearest_around(leaf_set: LeafSet, other_id: NodeId, side_max: int) -> list[H
     # From our left end over us (None) to our right end.
     window = [*members[len(members) - lefts :], None, *members[: len(members) - lefts]]
     ids = [leaf_set.owner if handle is None else handle.id for handle in window]
-    offsets = [clockwise(ids[0], node_id) for node_id in ids]
-    place = bisect_left(offsets, clockwise(ids[0], other_id))
+    start = ids[0]
+    offsets = [(node_id - start) & RING_MASK for node_id in ids]
+    place = bisect_left(offsets, (other_id - start) & RING_MASK)
     after = place + (place < len(ids) and ids[place] == other_id)
     left, right = window[:place], window[after:]
     if leaf_set.spans_ring or not leaf_set.covers(other_id):
         left = right = right + left
-    near = dict.fromkeys(right[:side_max] + left[-side_max:])
-    return [handle for handle in near if handle is not None]
+    near = {h.id: h for h in right[:side_max] + left[-side_max:] if h is not None}
+    return list(near.values())
 
 
 def lacking(
@@ -57,8 +58,11 @@ def lacking(
 ) -> tuple[Handle, ...]:
     """Return those of `nearest_around` another node who are not in its summary."""
     known = frozenset(tags_in(summary))
+    unnamed = {h.id for h in leaf_set.members() if tag_of(h.id, salt) not in known}
+    if not unnamed:
+        return ()
     near = nearest_around(leaf_set, other_id, side_max)
-    return tuple([handle for handle in near if tag_of(handle.id, salt) not in known])
+    return tuple([handle for handle in near if handle.id in unnamed])
 
 
 def neighbours_in(

@@ -66,7 +66,7 @@ def test_when_one_side_dies_it_stays_empty_and_is_not_claimed() -> None:
     for handle in leaf_set.right:
         leaf_set.discard(handle.id)
     leaf_set.check_invariants()
-    assert leaf_set.right == [] and leaf_set.immediate_right is None
+    assert leaf_set.right == () and leaf_set.immediate_right is None
     assert not leaf_set.covers((OWNER + RING // 4) % RING)
     beyond_left = min((i for i in ids if i not in leaf_set), key=lambda i: clockwise(i, OWNER))
     assert not leaf_set.would_enter(Position(beyond_left)), "would pose as a right neighbour"
