@@ -43,10 +43,9 @@ def direct(
     matrix: Path | None = None,
     size: int = 10_000,
     lookups: int = 50_000,
-    later_s: float = 600.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Table:
-    """Compare leaf sets, filled slots, hops and stretch: once settled, and some time later."""
+    """Compare leaf sets, filled slots, hops and stretch as soon as the ring has settled."""
     latency = Sphere(Random(seed)) if matrix is None else Matrix.read(matrix, Random(seed))
     world = World(seed, Config.wan(), latency, checked=False, keep_log=False)
     grow(world, size, progress)
@@ -77,11 +76,9 @@ def direct(
     built = ring.walk(starts, ids_at(ring.ids, goals))
     comparison.add("built directly", 0, _slots(ring), _slots(ring), built)
     label = "joined, not settled" if settled_s is None else "joined by the protocol"
-    for name, wait_s in ((label, 0.0), (f"the same {later_s:g} s later", later_s)):
-        world.run(wait_s)
-        differing = _differing_leaf_sets(ring, nodes)
-        walked = _walk(nodes, starts, goals, delays)
-        comparison.add(name, differing, _slots_of(ring, nodes), _slots(ring), walked)
+    differing = _differing_leaf_sets(ring, nodes)
+    walked = _walk(nodes, starts, goals, delays)
+    comparison.add(label, differing, _slots_of(ring, nodes), _slots(ring), walked)
     table.panels = [Panel(("row", "slots filled per node"), rows)]
     table.notes.append(
         "Both tables are of the same ids. Directly built, a slot is filled if and only if the ring "

@@ -95,10 +95,10 @@ class Filling:
 def storage(
     seed: int = 1,
     _matrix: Path | None = None,
-    nodes: int = 60,
-    items_each: int = 200,
-    rule_nodes: int = 300,
-    past_nodes: int = 1_000,
+    nodes: int = 40,
+    items_each: int = 150,
+    rule_nodes: int = 200,
+    past_nodes: int = 400,
     files_each: int = PAST_CAPACITY // PAST_MEAN_BYTES,
     rest_s: float = 120.0,
 ) -> Table:
