@@ -40,7 +40,7 @@ CALM_PERIODS = 3
 it sees would be a rate of many."""
 CANDIDATES_MAX = 2
 """How many nodes are measured of one row that may be nearer than those in our slots."""
-WORTH_A_MESSAGE = 0.75
+WORTH_A_MESSAGE = 0.65
 """A newcomer says that it is nearer than our entry if it is by so much; its next ping says the
 rest."""
 UNANNOUNCED_MAX = 128

@@ -186,3 +186,17 @@ def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> No
     network.run_until(network.is_consistent, 30)
     events = [e.event for n in network.nodes for _, e in n.logged]
     assert "all_seeds_are_joining_starting_the_ring" not in events
+
+
+def test_a_member_that_was_wrongly_believed_dead_is_one_again_once_it_is_told_of() -> None:
+    """Its neighbours see from the heartbeats that somebody is missing, and tell."""
+    network = VirtualNetwork(seed=9, config=Config.wan(), delay_s=0.05)
+    nodes = network.ring(40, settle_s=60)
+    node = nodes[5]
+    far = node.core.context.leaf_set.leftmost
+    assert far is not None
+    lost = node.core.context.peers.of(far)
+    network.step(node, lambda: node.core.leafset_upkeep.remove(lost, False, network.now))
+    network.run(30)
+    assert far.id not in node.core.context.leaf_set
+    network.run_until(network.is_consistent, 120)

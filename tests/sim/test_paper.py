@@ -104,6 +104,14 @@ def test_a_tenth_of_the_nodes_fails_and_the_rest_repair_their_tables() -> None:
     assert before < table.figure("hops after, no repair").ours < 1.15 * before
     assert table.figure("hops repaired").ours == pytest.approx(before, rel=0.03)
     assert table.figure("routes to a wrong node, repaired, of 2000").ours == 0
+    assert table.figure("messages per failed node").ours < 100
+
+
+def test_a_join_costs_about_as_many_messages_as_it_tells_nodes_of_itself() -> None:
+    world = World(1, Config.wan(), Sphere(Random(1)), checked=False, keep_log=False)
+    world.ring(200, settle_s=5.0, gap_s=0.1)
+    assert all(node.core.active for node in world.nodes)
+    assert world.datagrams / 200 < 130
 
 
 def test_an_unknown_table_is_refused_with_the_known_ones() -> None:

@@ -48,7 +48,7 @@ def failures(
     size: int = 5_000,
     failed: int = 500,
     lookups: int = 20_000,
-    repair_s: float = 600.0,
+    repair_s: float = 2_400.0,
     config: Config | None = None,
 ) -> Table:
     """Many nodes die at once: hops before, after without repair, and repaired; what that took."""

@@ -1,0 +1,57 @@
+"""What an address that has not proved itself may be sent (DESIGN sec. 4)."""
+
+from random import Random
+
+from pastryd.config import Config
+from pastryd.protocol.context import HEARSAY_HELLOS_BURST, Context
+from pastryd.protocol.requests import Requests
+from pastryd.state.peers import Peer
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import ROW_PADDING, Heartbeat, Hello, Ping, Pong, RowRequest
+from tests.support.builders import handle_at
+
+
+def fresh() -> tuple[Context, Requests]:
+    context = Context(handle_at(1), Config(), Random(1))
+    return context, Requests(context)
+
+
+def sent(context: Context) -> list[type]:
+    kinds = [type(decode(data)) for data, _ in context.outbox.datagrams]
+    context.outbox.datagrams.clear()
+    return kinds
+
+
+def ping(context: Context, requests: Requests, peer: Peer) -> int:
+    return requests.ask(peer, Ping(context.nonce(), 0), lambda answer, now: None, 0.0)
+
+
+def test_a_short_question_goes_in_place_of_a_hello_and_its_answer_proves_the_address() -> None:
+    context, requests = fresh()
+    peer = context.peers.of(handle_at(2))
+    nonce = ping(context, requests, peer)
+    assert sent(context) == [Ping]
+    assert requests.answered(Pong(nonce, 0), peer, 0.1)
+    assert peer.unproven is None
+
+
+def test_a_long_question_waits_for_a_hello() -> None:
+    context, requests = fresh()
+    peer = context.peers.of(handle_at(2))
+    request = RowRequest(context.nonce(), 0, ROW_PADDING)
+    requests.ask(peer, request, lambda answer, now: None, 0.0)
+    assert sent(context) == [Hello]
+
+
+def test_what_asks_nothing_waits_for_a_hello_however_short() -> None:
+    context, _ = fresh()
+    context.send(Heartbeat(5), context.peers.of(handle_at(2)), 0.0)
+    assert sent(context) == [Hello]
+
+
+def test_questions_to_strangers_share_the_budget_of_hellos() -> None:
+    context, requests = fresh()
+    for number in range(2 * int(HEARSAY_HELLOS_BURST)):
+        ping(context, requests, context.peers.of(handle_at(1000 + number)))
+    assert len(sent(context)) == HEARSAY_HELLOS_BURST
+    assert context.stats.counters["hearsay_hellos_refused"] > 0
