@@ -77,7 +77,7 @@ class Filling:
     first: float | None = None
     interesting: float | None = None
     utilisation: float = 0.0
-    points: list[tuple[float, float]] = field(default_factory=list)
+    points: list[tuple[float, float]] = field(default_factory=lambda: [(0.0, 0.0)])
 
     def add(self, accepted: bool, utilisation: float) -> None:
         """Count one insert, after which the stores are so full."""
@@ -89,7 +89,7 @@ class Filling:
         many = self.inserts >= INSERTS_MIN
         if many and self.rejected >= REJECTED_OF_INTEREST * self.inserts:
             self.interesting = self.interesting or utilisation
-        if not self.points or utilisation >= self.points[-1][0] + 0.01:
+        if utilisation >= self.points[-1][0] + 0.01:
             self.points.append((utilisation, self.rejected / self.inserts))
 
     @property
