@@ -96,7 +96,7 @@ def parse() -> argparse.Namespace:
     command(
         "burst",
         lambda d, o: run(fairness.burst(d, o.nodes, o.puts, o.lone)),
-        **{"nodes": 16, "puts": 10_000, "lone": 500},
+        **{"nodes": 16, "puts": 10_000, "lone": 250},
     )
     commands.add_parser("page").set_defaults(work=None, write=True)
     return parser.parse_args()

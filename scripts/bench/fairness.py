@@ -23,7 +23,6 @@ VALUES = 6000
 """Few enough for the ring, too many to be answered from the cache of an access node."""
 PACE_S = 0.01
 """Between two gets: a user who looks things up, not a second load."""
-WARM_UP = 500
 BULK_TIMEOUT_S = 900.0
 _SUSPECTED = re.compile(r"peer_liveness.*now[='\": ]+(suspect|dead)")
 
@@ -124,8 +123,9 @@ async def burst(directory: Path, nodes: int, count: int, lone: int) -> dict[str,
     ours = Pastryd(nodes)
     await ours.start(directory)
     try:
-        await ours.in_flight("put", range(WARM_UP))
-        await ours.in_flight("get", range(WARM_UP))
+        warm_up = 2 * lone
+        await ours.in_flight("put", range(warm_up))
+        await ours.in_flight("get", range(warm_up))
         before = await ours.one_by_one("get", range(lone))
         suspected, stood = suspicions(directory), await stalls(ours)
         ended: Counter[str] = Counter()
@@ -141,13 +141,13 @@ async def burst(directory: Path, nodes: int, count: int, lone: int) -> dict[str,
                 ended["done"] += 1
                 stored.append(number)
 
-        values = range(WARM_UP, WARM_UP + count)
+        values = range(warm_up, warm_up + count)
         for number in values:
             value_of(number)  # the same work as in the burst, before it
         began = time.perf_counter()
         await asyncio.gather(*(put(number) for number in values))
         spent = time.perf_counter() - began
-        after = await ours.one_by_one("get", range(lone))
+        after = await ours.one_by_one("get", range(lone, 2 * lone))
         for number in stored[:: max(1, count // 500)]:
             await ours.operation("get", number, ours.clients[1])()
         return {
