@@ -35,6 +35,7 @@ from link_lab import (
     ADDRESSES,
     FAR,
     NEAR,
+    NODE_PRIORITY,
     Conditions,
     Flow,
     LinkLab,
@@ -53,7 +54,7 @@ from pastryd.wire.codec import SEGMENT_HEADER_BYTES
 
 UDP, TCP = 17, 6
 TCP_PORT = 5001
-IN_FLIGHT = 4
+IN_FLIGHT = 8
 ITEMS_HELD = 48
 SHALLOW_BYTES = 100_000
 HEADERS_BYTES = 28 + DATAGRAM_OVERHEAD_BYTES + SEGMENT_HEADER_BYTES
@@ -72,7 +73,7 @@ class Worker:
         def run() -> None:
             end_with_parent()
             lab.enter(side)
-            prefer(realtime=False)
+            prefer(NODE_PRIORITY)
             main(theirs, *args)
 
         self.process = multiprocessing.Process(target=run, daemon=True)

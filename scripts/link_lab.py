@@ -20,6 +20,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -30,6 +31,8 @@ NEAR, FAR = 0, 1
 """The sides: those who pull, and those who hold."""
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 MTU = 1500
+LINK_PRIORITY, NODE_PRIORITY = 10, 5
+"""Real-time: the link must not be late, and those who use it not for reasons of their own."""
 
 _CLONE_NEWNET = 0x40000000
 _TUNSETIFF, _IFF_TUN_NO_PI = 0x400454CA, 0x1001
@@ -83,15 +86,10 @@ def end_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def prefer(realtime: bool) -> None:
+def prefer(priority: int) -> None:
     """Ask not to be disturbed by what else runs on this machine, as far as that is allowed."""
-    try:
-        if realtime:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
-        else:
-            os.setpriority(os.PRIO_PROCESS, 0, -15)
-    except PermissionError:
-        pass
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
 
 
 class LinkLab:
@@ -230,7 +228,7 @@ class _Direction:
 def _forward(devices: list[int], pipe: Connection, conditions: Conditions, seed: int) -> None:
     """Be the link, until killed."""
     end_with_parent()
-    prefer(realtime=True)
+    prefer(LINK_PRIORITY)
     gc.freeze()
     gc.disable()
     random = Random(seed).random

@@ -31,7 +31,7 @@ TRAIN_DATAGRAMS_MAX = 64
 """What UDP_SEGMENT takes in one call, headers left room for."""
 
 BUFFER_BYTES = 4 << 20
-WINDOW_BYTES_MAX = 2 << 20
+WINDOW_BYTES_MAX = 6 << 20
 ADDRESSES_KEPT = 65_536
 ERRORS_SKIPPED_MAX = 8
 

@@ -1,16 +1,18 @@
-"""How many bytes may be on their way from one peer: congestion control (DESIGN sec. 7).
+"""How many bytes may be on their way from one peer, and how fast they may be asked for.
 
-Owns arithmetic only: slow start, growth while the window is used, a gentle decrease when the loss
-of a round exceeds a few per cent (a lossy path is not a congested one), and what silence means.
+Congestion control (DESIGN sec. 7), receiver-driven: the window is two products of the rate and the
+latency that `path_model.py` finds, so that a full path stays full while losses are noticed, and
+requests on longer paths are paced. Loss alone is no congestion: only what exceeds a few per cent
+while a queue stands, or `LOSS_TOLERATED` anyhow, lowers a ceiling that then rises again. Background
+work has a window of its own that gives way as soon as a queue stands (LEDBAT, RFC 6817).
+
 Knows neither pulls nor segments' contents; `transfer.py` charges and discharges it. Sizes are bytes
 of segments' data; loss is counted in segments, for that is what a path loses.
-
-Rounds are timed by requests as in BBR: a round ends when a request that was sent during it is first
-answered. A later issue may replace the rule by a rate-based one behind the same few verbs.
 """
 
 from typing import TYPE_CHECKING
 
+from pastryd.protocol.path_model import UP_BYTES, Mark, PathModel, Phase
 from pastryd.state.peers import Peer
 
 if TYPE_CHECKING:
@@ -19,12 +21,25 @@ if TYPE_CHECKING:
 SIZE_INITIAL = 18_000
 SIZE_MIN = 4_500
 SIZE_MAX = 9 << 20
-SIZE_USEFUL_MIN = 144_000
+SIZE_SHORT_MIN = 144_000
 """Short paths: a scheduler's delays, not the wire's, decide what keeps them full."""
-LATENCY_MIN_S = 10.0
-LOSS_TOLERATED = 0.08
-DECREASE_MAX = 0.3
-ROUND_SEGMENTS_MIN = 64
+SHORT_S = 0.002
+"""Shorter paths are not paced: timers are no finer than that."""
+PACE_S = 0.002
+"""A paced request asks for what arrives in this time."""
+BURST_MIN = 9_000
+LATE_S = 0.005
+"""Pacing catches up when it was late by less than this."""
+PRODUCTS = 2.25
+STARTUP_PRODUCTS = 4
+STARTUP_PACE = 1.25
+LOSS_QUEUED = 0.02
+LOSS_TOLERATED = 0.1
+DECREASE = 0.9
+INCREASE = 1.125
+"""Of the ceiling, after as many rounds as it takes to probe once."""
+BACKGROUND_INCREASE_SHARE = 4
+ROUND_SEGMENTS_MIN = 128
 """Fewer say nothing about loss: six of sixty would already look like congestion."""
 IDLE_S = 5.0
 SILENCE_S = 0.5
@@ -36,53 +51,54 @@ class PathWindow:
 
     __slots__ = (
         "arrived",
-        "delivered",
-        "delivered_before",
-        "latency_min_at",
-        "latency_min_s",
+        "background_size",
+        "ceiling",
         "latency_s",
         "limited",
+        "limited_background",
         "lost",
+        "model",
+        "most_outstanding",
         "outstanding",
         "probe_at",
         "probes",
         "probing",
         "progress_at",
-        "rate",
+        "ready_at",
         "requests",
-        "round",
-        "round_at",
         "segment_bytes",
         "silences",
         "silent_at",
         "silent_until",
         "size",
         "size_before_silence",
-        "slow_start",
         "vanished",
+        "yielded",
     )
 
     def __init__(self) -> None:
+        self.model = PathModel()
         self.size = SIZE_INITIAL
+        self.ceiling = SIZE_MAX
+        """What congestion leaves of the window."""
+        self.yielded = False
+        """Congestion was answered since the last time of probing."""
+        self.background_size = SIZE_INITIAL
+        self.ready_at = float("-inf")
+        """When the pace allows the next request."""
         self.outstanding = 0
         """Asked for, neither received nor given up."""
+        self.most_outstanding = 0
+        """In this round."""
         self.requests: dict[int, Request] = {}
-        self.slow_start = True
         self.limited = False
-        """The window, not the want, ended a request during this round: only then may it grow."""
-        self.round = 0
+        """The window or the pace, not the want, ended a request during this round."""
+        self.limited_background = False
         self.arrived = 0
         self.lost = 0
         """Segments of the last rounds."""
-        self.delivered = 0
         self.latency_s = 0.0
         """Smoothed time from a request to its first segment, queues included; 0: not known."""
-        self.latency_min_s = float("inf")
-        self.latency_min_at = float("-inf")
-        self.rate = 0.0
-        """Bytes per second in the best of the last rounds."""
-        self.round_at = float("-inf")
-        self.delivered_before = 0
         self.progress_at = float("-inf")
         self.silences = 0
         """Requests in a row that met no sign of life."""
@@ -99,9 +115,33 @@ class PathWindow:
         """Requests in a row for long segments of which nothing came."""
 
     def room(self, background: bool) -> int:
-        """Return how many more bytes may be asked for; background work gets half a window."""
-        room = (self.size >> 1 if background else self.size) - self.outstanding
-        return room if room > 0 else 0
+        """Return how many more bytes may be asked for."""
+        size = self.background_size if background else self.size
+        return max(0, size - self.outstanding)
+
+    def burst(self, background: bool) -> int:
+        """Return how many bytes one request may ask for: where there is a pace, few at a time."""
+        pace = self._pace(background)
+        return max(BURST_MIN, int(pace * PACE_S)) if pace else SIZE_MAX
+
+    def _pace(self, background: bool) -> float:
+        """Return at how many bytes per second to ask; 0: not paced."""
+        model = self.model
+        latency_s = model.latency_min_s
+        if not SHORT_S < latency_s < float("inf"):
+            return 0.0
+        if background:
+            return STARTUP_PACE * self.background_size / latency_s
+        if model.phase is Phase.STARTUP or not model.rate:
+            return STARTUP_PACE * self.size / latency_s
+        return model.pace
+
+    def note_limited(self, background: bool) -> None:
+        """Note that the window or the pace, not the want, ended what was asked for."""
+        if background:
+            self.limited_background = True
+        else:
+            self.limited = True
 
     def silent(self, now: float) -> bool:
         """Tell whether to avoid this path when there is another one."""
@@ -115,60 +155,90 @@ class PathWindow:
         """Return how long an overtaken request may be just late (RACK: a quarter of an RTT)."""
         return max(0.004, (srtt or 0.0) / 4)
 
-    def on_asked(self, size: int, now: float) -> None:
-        """Charge the window. What was learnt before a long pause is only half believed."""
-        if not self.outstanding and now - self.progress_at > IDLE_S:
-            self.size = min(self.size, 2 * SIZE_INITIAL)
-        self.outstanding += size
+    def on_asked(self, size: int, background: bool, now: float) -> Mark:
+        """Charge window and pace; return what the request has to remember.
 
-    def on_first_segment(self, latency_s: float, asked_in_round: int, now: float) -> None:
+        What was learnt before a long pause is only half believed.
+        """
+        if not self.outstanding:
+            self.model.on_idle(now)
+            if now - self.progress_at > IDLE_S:
+                self._restart(min(self.size, 2 * SIZE_INITIAL))
+        self.outstanding += size
+        self.most_outstanding = max(self.most_outstanding, self.outstanding)
+        if pace := self._pace(background):
+            self.ready_at = max(self.ready_at, now - LATE_S) + size / pace
+        return self.model.mark(now)
+
+    def _restart(self, size: int) -> None:
+        self.model.restart()
+        self.size = size
+
+    def on_answered(self, mark: Mark, latency_s: float, now: float) -> None:
         """Learn from the first segment that answers a request."""
-        if latency_s <= self.latency_min_s or now - self.latency_min_at > LATENCY_MIN_S:
-            # Raised in small steps: a queue of our own making must not pass for a longer path.
-            self.latency_min_s = min(latency_s, 1.25 * self.latency_min_s)
-            self.latency_min_at = now
         old = self.latency_s
         self.latency_s = old + (latency_s - old) / 8 if old else latency_s
-        if asked_in_round == self.round:
-            self.round += 1
-            self._end_round(now)
+        ended = self.model.on_answered(mark, latency_s, now)
+        if ended:
+            self._end_round()
+        if self.model.phase is not Phase.STARTUP:
+            self._fit()
 
-    def _note_rate(self, now: float) -> None:
-        elapsed_s = now - self.round_at
-        if elapsed_s > 0:
-            rate = (self.delivered - self.delivered_before) / elapsed_s
-            self.rate = max(rate, self.rate * 0.9)
-        self.round_at = now
-
-    def _end_round(self, now: float) -> None:
-        self._note_rate(now)
-        self._judge_round()
-        self.delivered_before = self.delivered
-
-    def _judge_round(self) -> None:
+    def _end_round(self) -> None:
+        """Judge what was lost, then look for the next size."""
+        model = self.model
         total = self.arrived + self.lost
-        loss = self.lost / max(total, ROUND_SEGMENTS_MIN)
-        if loss > LOSS_TOLERATED and total >= ROUND_SEGMENTS_MIN:
-            self.slow_start = False
-            self.size = max(SIZE_MIN, int(self.size * (1 - min(loss, DECREASE_MAX))))
-            self.arrived = self.lost = 0
-        elif self.limited:
-            gentle = max(SIZE_MIN >> 2, int(self.size / 8 * (1 - loss / LOSS_TOLERATED)))
-            grown = self.size + (self.size if self.slow_start else gentle)
-            # Two bandwidth-delay products fill any path; more only fills its queue.
-            useful = max(SIZE_USEFUL_MIN, int(2 * self.rate * self.latency_min_s))
-            self.size = max(self.size, min(SIZE_MAX, useful, grown))
+        congested = False
         if total >= ROUND_SEGMENTS_MIN:
+            congested = self.lost > (LOSS_QUEUED if model.queued else LOSS_TOLERATED) * total
             # Halved, not cleared: short rounds are judged together with the ones before.
             self.arrived >>= 1
             self.lost >>= 1
-        self.limited = False
+        if congested and not self.yielded:
+            # Once for each time of probing: others that never yield would take everything.
+            self.yielded = True
+            yielded = DECREASE * min(self.size, self.most_outstanding)
+            self.ceiling = max(SIZE_MIN, int(max(model.product + UP_BYTES, yielded)))
+            self.arrived = self.lost = 0
+            if model.phase is Phase.STARTUP:
+                model.enter(Phase.DRAIN)
+        if model.phase is Phase.STARTUP and self.limited and self.size <= 2 * self.most_outstanding:
+            grown = int(model.startup_growth * self.size)
+            if model.rate:
+                # What is measured in a small window lags: hence a generous bound.
+                grown = min(grown, int(STARTUP_PRODUCTS * (SIZE_INITIAL + model.product)))
+            self.size = min(SIZE_MAX, self.ceiling, max(self.size, grown))
+        self._end_background_round(model.queued or congested)
+        was = model.phase
+        model.end_round(self.limited, self.outstanding)
+        if model.phase is Phase.UP is not was:
+            if not self.yielded:
+                self.ceiling = min(SIZE_MAX, int(INCREASE * self.ceiling) + UP_BYTES)
+            self.yielded = False
+        self.limited = self.limited_background = False
+        self.most_outstanding = self.outstanding
 
-    def on_arrived(self, count: int, segment_bytes: int) -> None:
+    def _end_background_round(self, others: bool) -> None:
+        """Give way to others; take more while there is no sign of them."""
+        size = self.background_size
+        if others:
+            self.background_size = max(SIZE_MIN, size // 2)
+        elif self.limited_background:
+            more = max(SIZE_MIN, size // BACKGROUND_INCREASE_SHARE)
+            self.background_size = min(SIZE_MAX, size + more)
+
+    def _fit(self) -> None:
+        """Set the window to what the model says."""
+        model = self.model
+        size = int((1 if model.phase is Phase.DRAIN else PRODUCTS) * model.product)
+        least = SIZE_SHORT_MIN if model.latency_min_s <= SHORT_S else SIZE_INITIAL
+        self.size = max(SIZE_MIN, min(self.ceiling, max(least, size), SIZE_MAX))
+
+    def on_arrived(self, count: int, segment_bytes: int, now: float) -> None:
         """Discharge segments that came."""
         self.outstanding -= count * segment_bytes
-        self.delivered += count * segment_bytes
         self.arrived += count
+        self.model.on_arrived(count * segment_bytes, now)
 
     def on_lost(self, count: int, segment_bytes: int, answered: bool) -> None:
         """Discharge segments that are given up; the end of the round judges.
@@ -192,8 +262,7 @@ class PathWindow:
         self.silences += 1
         self.silent_at = now
         self.silent_until = now + min(SILENCE_MAX_S, SILENCE_S * (1 << min(self.silences, 5)))
-        self.size = SIZE_MIN
-        self.slow_start = True
+        self._restart(SIZE_MIN)
 
     def on_life(self, late: bool) -> None:
         """End a silence. A late answer shows that nothing was lost: the window comes back."""

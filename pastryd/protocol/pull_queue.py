@@ -11,6 +11,7 @@ from pastryd.ids import Name
 from pastryd.protocol.context import Context
 from pastryd.protocol.path_window import PathWindow
 from pastryd.protocol.pull_state import LAPSED_MAX, Holder, Pulling, Request, segment_cost
+from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Liveness
 from pastryd.wire.codec import SEGMENT_HEADER_BYTES
 from pastryd.wire.messages import Pull
@@ -33,7 +34,9 @@ class PullQueue:
         "_handle_timeout",
         "_limit",
         "_limit_background",
+        "_ready_at",
         "_reserve",
+        "_wake",
         "charged",
         "charged_background",
         "requests",
@@ -55,6 +58,9 @@ class PullQueue:
         self._foreground: dict[Name, Pulling] = {}
         """Pulls that want segments, the longest waiting first."""
         self._background: dict[Name, Pulling] = {}
+        self._ready_at = float("inf")
+        """When the pace of a path allows what `pump` could not ask for."""
+        self._wake: Timer | None = None
         self.charged = 0
         self.charged_background = 0
 
@@ -153,12 +159,23 @@ class PullQueue:
 
     def pump(self, now: float) -> None:
         """Ask for as much as the windows allow; whoever waited longest is served first."""
+        self._ready_at = float("inf")
         if self._foreground:
             self._serve(self._foreground, self._limit - self.charged, now)
         if self._background:
             left_over = self._limit - self.charged
             room = min(left_over, self._limit_background - self.charged_background)
             self._serve(self._background, room, now)
+        if self._ready_at < float("inf"):
+            self._wake_at(self._ready_at)
+
+    def _wake_at(self, when: float) -> None:
+        wake = self._wake
+        if wake is not None and wake.pending:
+            if wake.when <= when:
+                return
+            wake.cancel()
+        self._wake = self._context.deadlines.arm(when, self.pump)
 
     def _serve(self, queue: dict[Name, Pulling], room: int, now: float) -> None:
         for pull in list(queue.values()):
@@ -187,17 +204,18 @@ class PullQueue:
             budget -= self._reserve
         else:
             room = max(1, room)
-        count = min(pull.wanted, room, budget // cost, pull.burst_max)
+        burst = max(1, window.burst(pull.background) // segment_bytes)
+        count = min(pull.wanted, room, budget // cost, burst, pull.burst_max)
         if count <= 0:
             return 0
         nonce = self._context.nonce()
         first, mask = pull.take(count)
+        samples = not window.outstanding and holder.peer.unproven is None
         request = Request(nonce, pull, holder, first, mask, now)
-        request.samples = not window.outstanding and holder.peer.unproven is None
+        request.samples = samples
         if alone:
             request.timeout_factor = 1 << min(window.silences, BACKOFF_DOUBLINGS_MAX)
         self.requests[nonce] = pull.requests[nonce] = window.requests[nonce] = request
-        window.on_asked(request.left * pull.segment_bytes, now)
         self.charged += request.left * cost
         if pull.background:
             self.charged_background += request.left * cost
@@ -233,12 +251,16 @@ class PullQueue:
                 return holder, alone
             wanted = pull.wanted * length
             most = min(wanted, (budget - self._reserve) // pull.cost * length)
+            if most < min(wanted, max(length, FEW_BYTES)):
+                continue
             room = window.room(pull.background)
-            if room < most:
-                window.limited = True
-            enough = min(most, max(length, window.size >> 2))
-            if most >= min(wanted, max(length, FEW_BYTES)) and room >= enough:
+            burst = min(window.size >> 2, window.burst(pull.background))
+            has_room = room >= min(most, max(length, burst))
+            if has_room and window.ready_at <= now:
                 return holder, alone
+            window.note_limited(pull.background)
+            if has_room:
+                self._ready_at = min(self._ready_at, window.ready_at)
         return None, False
 
     def _ranked(self, pull: Pulling, now: float) -> tuple[Sequence[Holder], bool]:
@@ -277,6 +299,8 @@ class PullQueue:
         windows: dict[int, PathWindow] = {}
         for request in self.requests.values():
             request.sent_at += by_s
+            request.mark = None
+            request.samples = False
             windows[id(request.holder.window)] = request.holder.window
         for window in windows.values():
             window.progress_at += by_s

@@ -13,6 +13,7 @@ from typing import Protocol
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId
 from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES
+from pastryd.protocol.path_model import Mark
 from pastryd.protocol.path_window import PathWindow, window_of
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
@@ -137,10 +138,10 @@ class Request:
         "holder",
         "lapsed",
         "left",
+        "mark",
         "missing",
         "nonce",
         "pull",
-        "round",
         "samples",
         "sent_at",
         "timeout_factor",
@@ -160,7 +161,9 @@ class Request:
         self.half = self.left >> 1
         self.top = mask.bit_length() - 1
         self.sent_at = now
-        self.round = holder.window.round
+        size = self.left * pull.segment_bytes
+        self.mark: Mark | None = holder.window.on_asked(size, pull.background, now)
+        """What was so when it was sent; None: its answer measures nothing any more."""
         self.answered = False
         self.samples = False
         """Its answer measures the path: nothing of ours was queued before it."""

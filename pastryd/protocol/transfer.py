@@ -176,7 +176,7 @@ class Transfer:
         window.progress_at = now
         if not request.answered or window.silences:
             self._note_answer(request, now)
-        window.on_arrived(count, pull.segment_bytes)
+        window.on_arrived(count, pull.segment_bytes, now)
         self._queue.discharge(pull, count)
         self._go_on(request, count, has_top, now)
         return count
@@ -210,7 +210,7 @@ class Transfer:
         state = pull.state
         wanted = state[index]
         if not request.lapsed:
-            window.on_arrived(1, pull.segment_bytes)
+            window.on_arrived(1, pull.segment_bytes, now)
             self._queue.discharge(pull, 1)
         elif wanted < ASKED:
             pull.wanted -= 1
@@ -271,7 +271,8 @@ class Transfer:
         latency_s = now - request.sent_at
         if request.samples:
             holder.peer.sample_rtt(latency_s)
-        window.on_first_segment(latency_s, request.round, now)
+        if request.mark is not None:
+            window.on_answered(request.mark, latency_s, now)
         if request.lapsed:
             return
         for older in list(window.requests.values()):

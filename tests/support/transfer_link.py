@@ -128,11 +128,12 @@ class Link:
         size: int | None = None,
         background: bool = False,
         deadline_s: float | None = None,
+        at: int = 0,
     ) -> list[PullResult]:
-        """Start a pull at station 0; its result is appended to the returned list."""
+        """Start a pull at a station; its result is appended to the returned list."""
         results: list[PullResult] = []
-        peers = [self.peer(0, number) for number in holders]
-        self.stations[0].transfer.pull(
+        peers = [self.peer(at, number) for number in holders]
+        self.stations[at].transfer.pull(
             name,
             size,
             peers,
