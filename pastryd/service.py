@@ -26,7 +26,7 @@ from pastryd.net.keys import read_network_key
 from pastryd.net.record_file import RecordFile
 from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all, show_endpoint
 from pastryd.net.seal import SessionTable
-from pastryd.net.udp import UdpSocket, endpoint_of
+from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
 from pastryd.protocol.outbox import StoreReply
@@ -139,7 +139,9 @@ class Service:
             receive_buffer_bytes=self._udp.receive_buffer_bytes,
         )
         if self._udp.receive_buffer_bytes < self._config.receive_window_bytes:
-            self._log.warning("receive_buffer_small", advice="raise net.core.rmem_max")
+            self._log.warning(
+                "receive_buffer_small", advice=f"run sysctl -w net.core.rmem_max={BUFFER_BYTES}"
+            )
         try:
             async with asyncio.timeout(self._settings.bootstrap_timeout):
                 await self._join()
