@@ -5,8 +5,7 @@ Two network namespaces joined in user space (`link_lab.py`), at 100 Mbit/s by de
 round-trip time, loss and queue: one pull; two; one and a TCP flow, either one first; one and a
 background pull. Loss strikes after the queue, so that what is lost has used the link. Linux, root.
 
-    PYTHONPATH=. python scripts/bench_links.py [--rtt 20 80] [--loss 0 1] [--runs alone two] \\
-        [--write docs/results --date 2025-01-31]
+    PYTHONPATH=. python scripts/bench_links.py [--rtt 20 80] [--loss 0 1] [--runs alone two]
 """
 
 import argparse
@@ -22,7 +21,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -145,8 +144,9 @@ def send_tcp(pipe: Connection, congestion: str) -> None:
         pipe.send(name.rstrip(b"\0").decode())
         flow, _ = server.accept()
         data = bytes(1 << 16)
-        while True:
-            flow.sendall(data)
+        with suppress(ConnectionError):  # the receiver is gone
+            while True:
+                flow.sendall(data)
 
 
 def receive_tcp(pipe: Connection) -> None:
@@ -325,7 +325,8 @@ def main() -> None:
     options = parser.parse_args()
     if why := missing():
         sys.exit(why)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     rate = options.mbit * 1e6 / 8
     calm = Conditions(0.001, 0.0, 1 << 20, rate)
