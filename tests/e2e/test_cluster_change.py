@@ -45,7 +45,7 @@ async def client(cluster: Cluster) -> AsyncIterator[Client]:
 async def put_all(cluster: Cluster, values: list[bytes]) -> None:
     async with Client([node.address for node in cluster.running]) as client:
         for result in await gather_limited(client.put(value) for value in values):
-            assert result.copies == 3
+            assert result.copies >= 3
     cluster.blobs |= {sha256(value).hexdigest(): value for value in values}
 
 
