@@ -40,6 +40,7 @@ _BITS = {
     "status": 8,
     "verb": 8,
     "rtt_us": 32,
+    "wanted_us": 32,
     "failure_rate": 32,
 }
 _BITS |= {
@@ -145,6 +146,8 @@ class Generator:
         rng = self.rng
         if name == "name" or name.startswith("names"):
             return rng.choice(self.names) if rng.random() < 0.8 else rng.randbytes(32)
+        if name == "summary":
+            return rng.randbytes(rng.choice((0, 1, 32, m.SUMMARY_BYTES_MAX)))
         if name == "records/item":
             return rng.randbytes(rng.choice((0, 1, 86, 256)))
         if name == "payload" and rng.random() < 0.7:
