@@ -84,6 +84,7 @@ class PastryNode:
             requests,
             self._route_join,
             self.leafset_upkeep.probe,
+            self.leafset_upkeep.place,
             self.table_upkeep,
             self._is_active,
             self.leafset_upkeep.activate_alone,

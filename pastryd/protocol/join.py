@@ -82,6 +82,7 @@ class Joiner(Application):
         "_look_wait",
         "_near_id",
         "_nonces",
+        "_place",
         "_postponed",
         "_probe",
         "_progress_at",
@@ -100,6 +101,7 @@ class Joiner(Application):
         requests: Requests,
         route: Route,
         probe: Callable[[Handle, float], None],
+        place: Callable[[Handle, float], None],
         table: Table,
         is_active: Callable[[], bool],
         activate_alone: Callable[[float], None],
@@ -109,6 +111,7 @@ class Joiner(Application):
         self._requests = requests
         self._route = route
         self._probe = probe
+        self._place = place
         self._table = table
         self._is_active = is_active
         self._activate_alone = activate_alone
@@ -366,7 +369,7 @@ class Joiner(Application):
                 self._probe(peer.handle, now)
             return
         self._progress_at = now
-        self._probe(peer.handle, now)
+        self._place(peer.handle, now)
         known = 0
         for handle in message.trail:
             if handle.id == context.identity.id:

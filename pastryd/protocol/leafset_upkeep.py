@@ -11,6 +11,7 @@ what they hear.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import Context
@@ -35,6 +36,7 @@ PROBING_MAX = 64
 CONTENT_BYTES = 80
 """The most that a probe takes besides its lists."""
 FAILED_ENTRY_BYTES = 28
+_Failed = tuple[tuple[NodeId, int], ...]
 
 
 class LeafSetUpkeep:
@@ -49,6 +51,7 @@ class LeafSetUpkeep:
         "_holds_items",
         "_on_active",
         "_on_change",
+        "_placed",
         "_probing",
         "_repair_at",
         "_repair_timer",
@@ -89,6 +92,8 @@ class LeafSetUpkeep:
         self._repair_version = -1
         self._repair_timer: Timer | None = None
         self._stopped = False
+        self._placed = False
+        """Whether we know where we belong: before that nobody's word makes us a member."""
         self.active = False
 
     def start(self, now: float) -> None:
@@ -101,14 +106,20 @@ class LeafSetUpkeep:
 
     def activate_alone(self, now: float) -> None:
         """Start a new ring: nobody else is in it, so nothing needs to be asked."""
+        self._placed = True
         self._become_active(now)
+
+    def place(self, root: Handle, now: float) -> None:
+        """The root of our id has answered our join: it leads us to our neighbours."""
+        self._placed = True
+        self.probe(root, now)
 
     def reconfirm(self, now: float) -> None:
         """After a long stall: answer for nothing until the members have confirmed us."""
         self.active = False
+        self._placed = True
         members = self._context.leaf_set.members()
-        for handle in members:
-            self.probe(handle, now)
+        self._probe_all(members, (), now, tells_back=True)
         if not members:
             self._become_active(now)
 
@@ -139,31 +150,23 @@ class LeafSetUpkeep:
         # All at once, so that each hears that we know of the others.
         self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
         for handle in fresh:
+            peer = context.peers.of(handle)
             nonce = self._probing[handle.id][0]
-            self._ask(context.peers.of(handle), nonce, told, tells_back, now)
-
-    def _ask(
-        self, peer: Peer, nonce: int, told: tuple[Handle, ...], tells_back: bool, now: float
-    ) -> None:
-        config = self._context.config
-
-        def on_answer(answer: LeafSetReply | None, now: float) -> None:
-            self._on_answer(peer, answer, tells_back, now)
-
-        self._requests.ask(
-            peer,
-            LeafSetProbe(nonce, *self._content(peer, nonce, told)),
-            on_answer,
-            now,
-            attempts=config.probe_attempts + 1,
-            timeout_s=max(config.probe_timeout_s, peer.rto_s),
-        )
+            self._requests.ask(
+                peer,
+                LeafSetProbe(nonce, *self._content(peer, nonce, told)),
+                partial(self._on_answer, peer, tells_back),
+                now,
+                attempts=context.config.probe_attempts + 1,
+                timeout_s=max(context.config.probe_timeout_s, peer.rto_s),
+            )
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
         """Somebody asks: learn from it, answer with our own and with whom it lacks."""
         if self._stopped:
             return
-        self._learn(message, peer, now)
+        if self._placed:
+            self._learn(message, peer, now)
         if peer.id not in self._context.leaf_set:
             self._unfit.pop(peer.id, None)
             self._unfit[peer.id] = now
@@ -175,6 +178,8 @@ class LeafSetUpkeep:
 
     def on_heartbeat(self, message: Heartbeat, peer: Peer, now: float) -> None:
         """A neighbour, or who takes itself for one, beats: ask why if our views differ."""
+        if not self._placed:
+            return
         leaf_set = self._context.leaf_set
         mismatch = message.digest ^ leaf_set.digests[1]
         right = leaf_set.immediate_right
@@ -196,7 +201,7 @@ class LeafSetUpkeep:
         self.probe(peer.handle, now)
 
     def _on_answer(
-        self, peer: Peer, answer: LeafSetReply | None, tells_back: bool, now: float
+        self, peer: Peer, tells_back: bool, answer: LeafSetReply | None, now: float
     ) -> None:
         self._probing.pop(peer.id, None)
         if answer is not None:
@@ -231,12 +236,9 @@ class LeafSetUpkeep:
 
     def _content(
         self, peer: Peer, nonce: int, members: tuple[Handle, ...]
-    ) -> tuple[
-        str, int, bool, bool, int, bytes, tuple[Handle, ...], tuple[tuple[NodeId, int], ...]
-    ]:
+    ) -> tuple[str, int, bool, bool, int, bytes, tuple[Handle, ...], _Failed]:
         """Return what a probe and its reply say to this peer."""
         context = self._context
-        identity = context.identity
         # To an address that must prove itself first only what is as short as a Hello goes at once.
         proven = peer.unproven is None
         room = context.config.payload_bytes_max - CONTENT_BYTES if proven else 0
@@ -244,8 +246,7 @@ class LeafSetUpkeep:
         most = max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES))
         failed = tuple((i, self._failed[i][0]) for i in list(self._failed)[-most:]) if most else ()
         return (
-            identity.host,
-            identity.port,
+            *context.identity.endpoint,
             self.active,
             self._holds_items(),
             self._failure_rate(),
@@ -383,7 +384,7 @@ class LeafSetUpkeep:
 
     def _settle(self, now: float) -> None:
         """When nothing is outstanding: complete means active; otherwise look further outwards."""
-        if self._probing:
+        if self._probing or not self._placed:
             return
         self._probing.clear()  # a dict keeps the size that it once needed
         leaf_set = self._context.leaf_set
@@ -440,11 +441,9 @@ class LeafSetUpkeep:
 
     def _exchange(self, now: float) -> None:
         """Exchange leaf sets with one random member; periodic repair does not feed back."""
-        members = [
-            h
-            for h in self._context.leaf_set.members()
-            if self._context.peers.of(h).liveness is Liveness.ALIVE
-        ]
+        context = self._context
+        of = context.peers.of
+        members = [h for h in context.leaf_set.members() if of(h).liveness is Liveness.ALIVE]
         if members:
-            self.probe(members[self._context.rng.randrange(len(members))], now)
+            self.probe(members[context.rng.randrange(len(members))], now)
         self._arm_exchange(now)

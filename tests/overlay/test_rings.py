@@ -31,6 +31,20 @@ def test_nodes_that_know_only_each_other_form_one_ring() -> None:
     network.run_until(network.is_consistent, 60)
 
 
+def test_a_stranger_who_probes_a_joiner_does_not_make_it_active() -> None:
+    """A node that had given it up may hear of it first, far away from where it belongs."""
+    network = VirtualNetwork(seed=4)
+    nodes = network.ring(60, settle_s=30)
+    joiner = network.add([nodes[0]])
+    own_id = joiner.core.identity.id
+    far = max(nodes, key=lambda node: min((node.id - own_id) % 2**128, (own_id - node.id) % 2**128))
+    handle = joiner.core.identity.at(joiner.endpoint)
+    network.step(far, lambda: far.core.leafset_upkeep.probe(handle, network.now))
+    while not joiner.core.active:
+        network.run(0.001)
+    assert network.is_consistent()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_joins_succeed_on_a_lossy_network(seed: int) -> None:
     network = VirtualNetwork(seed, loss=0.1, duplication=0.05)
