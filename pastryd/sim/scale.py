@@ -93,8 +93,6 @@ def routes(world: World, count: int, rng: Random) -> tuple[float, int]:
 
 def measure(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
     """Build one ring in this process, and say what that took."""
-    gc.collect()
-    gc.disable()  # what joins make lives as long as the world: collecting again finds nothing
     before = resident_bytes()
     world = World(seed, config, Sphere(Random(seed)), checked=False, keep_log=False)
     started, began = process_time(), world.now
@@ -104,7 +102,6 @@ def measure(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
     grown = resident_bytes() - before
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     hops, wrong = routes(world, ROUTES, Random(seed))
-    gc.enable()
     return Scale(
         nodes,
         world.datagrams,
@@ -121,7 +118,15 @@ def measure(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
 def measure_alone(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
     """Do the same in a fresh process, to which `progress` must be able to go (pickle)."""
     with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
-        return fresh.submit(measure, nodes, seed, config, progress).result()
+        return fresh.submit(_measure_uncollected, nodes, seed, config, progress).result()
+
+
+def _measure_uncollected(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
+    """Measure in a process that ends with the world: looking for garbage in it takes minutes."""
+    gc.disable()
+    measured = measure(nodes, seed, config, progress)
+    gc.freeze()
+    return measured
 
 
 def resident_bytes() -> int:
