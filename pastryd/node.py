@@ -371,7 +371,7 @@ class PastryNode:
     def _revive(self, peer: Peer, now: float) -> None:
         was_dead = peer.liveness is Liveness.DEAD
         self.liveness.clear(peer, now)
-        if was_dead and not self.leaving:
+        if was_dead and not self.leaving and self.context.leaf_set.would_enter(peer.id):
             self.leafset_upkeep.probe(peer.handle, now)
 
     def _on_silent(self, peer: Peer, now: float) -> None:

@@ -165,6 +165,7 @@ class LeafSetUpkeep:
         """Somebody asks: learn from it, answer with our own and with whom it lacks."""
         if self._stopped:
             return
+        self._placed |= bool(message.members)  # it tells whom we lack: it takes us for a neighbour
         if self._placed:
             self._learn(message, peer, now)
         if peer.id not in self._context.leaf_set:
