@@ -53,8 +53,9 @@ class Copies:
         self._calm_only = calm_only
         self._losses: dict[Name, list[tuple[float, int]]] = {}
         """When copies were lost, and on which machines."""
-        self._crowd: list[tuple[float, int]] = []
-        """How many nodes ran when one was lost; a ring of two keeps two copies."""
+        self._bystanders: dict[Name, list[int]] = {}
+        """Machines that ran when the last copy was lost, and had run for a window: a ring of two
+        keeps two copies, and who has just come has none yet."""
         self.excused: dict[Name, None] = {}
         """Blobs that lost all their holders within one window: nobody can bring them back."""
         self._gone_at: dict[Name, float] = {}
@@ -74,9 +75,12 @@ class Copies:
 
     def _note_loss(self, node: SimNode, name: Name | None) -> None:
         now, machine = self._clock, self._scenario.machine_of(node)
-        self._crowd.append((now, len(self._scenario.live)))
+        before = self._scenario.world.now - self._window_s
+        settled = [n for n in self._scenario.live if n is not node and n.started_at <= before]
+        bystanders = [self._scenario.machine_of(n) for n in settled]
         for lost in node.disk.items if name is None else (name,):
             self._losses.setdefault(lost, []).append((now, machine))
+            self._bystanders[lost] = bystanders
 
     def _on_acknowledged(self, name: Name) -> None:
         value = self._workload.acknowledged[name]
@@ -122,15 +126,21 @@ class Copies:
                 self._gone_at[name] = self._clock
                 continue
             self._gone_at[name] = self._clock
-            losses = self._losses.get(name, [])
-            since = losses[-1][0] - self._window_s if losses else 0.0
-            recent = {m for t, m in losses if t >= since}
-            crowd = max((count for t, count in self._crowd if t >= since), default=k)
-            if len(recent) < min(k, crowd):
+            if not self._all_died_at_once(name):
+                losses = self._losses.get(name, [])
                 told = ", ".join(f"machine {m} at {t:.1f}" for t, m in losses[-k:])
                 raise CheckError("lost", f"{name.hex()} has no copy; copies lost: {told or 'none'}")
             self._scenario.note(f"excused {name.hex()[:8]}: all holders died at once")
             self.excused[name] = None
+
+    def _all_died_at_once(self, name: Name) -> bool:
+        """Tell whether k copies were lost within one window just now, or all that could be."""
+        losses = self._losses.get(name)
+        if not losses or losses[-1][0] < self._clock - self._window_s:
+            return False
+        recent = {m for t, m in losses if t >= losses[-1][0] - self._window_s}
+        others = [m for m in self._bystanders[name] if m not in recent]
+        return not others or len(recent) >= self._scenario.world.config.replicas
 
 
 class Load:

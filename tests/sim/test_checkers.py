@@ -7,7 +7,7 @@ import pytest
 from pastryd.protocol.blobs_find import Failure
 from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
-from pastryd.sim.faults import Crash, Partition, Restart
+from pastryd.sim.faults import Crash, Leave, Outage, Partition, Restart
 from pastryd.sim.large import LargeBlobs
 from pastryd.sim.soak import Soak
 from tests.sim.swarm import Swarm
@@ -125,3 +125,43 @@ def test_both_nodes_of_a_ring_of_two_are_all_holders() -> None:
     swarm.apply(Crash((0, 1)))
     swarm.copies.check()
     assert name in swarm.copies.excused
+
+
+def test_the_two_that_stay_of_three_are_all_holders() -> None:
+    swarm = Swarm(3)
+    name = swarm.fill(1)[0]
+    swarm.apply(Leave(0))
+    swarm.run(5)
+    assert not swarm.machines[0].running
+    swarm.apply(Outage(5.0))
+    swarm.copies.check()
+    assert name in swarm.copies.excused
+
+
+def test_who_has_just_joined_is_not_yet_a_holder_but_soon_ought_to_be() -> None:
+    for ran_for_s, excused in ((0.0, True), (13.0, False)):
+        swarm = Swarm(2)
+        name = swarm.workload.put(swarm.up[0], 100)
+        swarm.run(2)
+        swarm.workload.acknowledged[name] = swarm.machines[0].disk.items[name]
+        swarm.join(1)
+        swarm.run(ran_for_s)
+        swarm.machines[2].disk.items.pop(name, None)  # as if it had not been repaired
+        swarm.apply(Crash((0, 1)))
+        if excused:
+            swarm.copies.check()
+            assert name in swarm.copies.excused
+        else:
+            with pytest.raises(CheckError, match="lost"):
+                swarm.copies.check()
+
+
+def test_a_copy_that_vanishes_long_after_all_died_at_once_is_lost() -> None:
+    swarm = Swarm(4)
+    name = swarm.fill(1)[0]
+    swarm.apply(Outage(1.0))
+    swarm.run(20)
+    for node in swarm.live:
+        node.disk.items.pop(name, None)
+    with pytest.raises(CheckError, match="lost"):
+        swarm.copies.check()
