@@ -43,6 +43,9 @@ ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
 """How often in a row an attempt that makes progress may put off the next one."""
 LOOK_WAIT_MAX = 4
+LOOKS_AT_ONCE = 8
+"""How many addresses a small ring asks at a time: few nodes look, and most whom they remember are
+dead. In a large one many look."""
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
@@ -413,7 +416,7 @@ class Joiner(Application):
         self._context.deadlines.arm(now + self._look_wait * period, self._look_for_others)
 
     def _look_for_others(self, now: float) -> None:
-        """Say Hello to one remembered address that none of our present members has.
+        """Say Hello to remembered addresses that none of our present members has.
 
         Less and less often while that brings nothing and nobody is lost.
         """
@@ -425,6 +428,6 @@ class Joiner(Application):
         present = {h.endpoint for h in (*context.leaf_set.members(), *context.table.entries())}
         absent = [e for e in (*self._seeds, *self._departed) if e not in present]
         self._hellos.clear()
-        if absent:
-            endpoint = absent[context.rng.randrange(len(absent))]
+        count = LOOKS_AT_ONCE if context.leaf_set.spans_ring else 1
+        for endpoint in context.rng.sample(absent, min(count, len(absent))):
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, True)

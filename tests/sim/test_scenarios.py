@@ -73,6 +73,17 @@ def test_two_sides_of_a_partition_become_one_ring_again() -> None:
     swarm.settle(90)
 
 
+def test_a_small_ring_that_was_split_for_long_remembers_more_dead_than_living() -> None:
+    """Found by seed 700100: one address each eight minutes, of which most were of the dead."""
+    swarm = Swarm(12, seed=2, config=Config.wan())
+    for machine in range(2, 12):
+        swarm.apply(Crash((machine,)))
+        swarm.run(60)
+    swarm.apply(Partition((0,), 1500.0))
+    swarm.run(1500)
+    swarm.settle(960)
+
+
 def test_who_leaves_takes_no_copy_with_it() -> None:
     swarm = Swarm(8)
     name = swarm.fill(20)[0]
