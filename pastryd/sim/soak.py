@@ -28,6 +28,8 @@ Echo = Callable[[str], object]
 
 CALM_WINDOW_S = 30.0
 LIVENESS_S = 120.0
+MERGE_PERIODS = 5
+"""Of `merge_s`: within so many, rings that were split have looked for each other (0012)."""
 LARGE_GET_CHANCE = 0.15
 """In each step of the safety phase, once there is a large blob."""
 SENT_PER_S_MAX = 4000.0
@@ -109,12 +111,17 @@ class Soak:
 
     # -- the safety phase --
 
-    def _wrong_delivery(self, text: str) -> None:
+    def _wrong_delivery(self, node: SimNode, closer: SimNode) -> None:
         """Nobody delivers for a key that is another's, where no loss or cut may excuse it."""
         scenario, world = self.scenario, self.scenario.world
         # Where all fell silent several may each have begun a ring, which then have to merge.
         calm_s = min(scenario.calm_for_s, world.now - self._ring_since)
-        if calm_s >= REPAIR_WINDOW_S * self.options.scale and not world.links.loss:
+        window_s = REPAIR_WINDOW_S * self.options.scale
+        known = node.core.context.leaf_set, closer.core.context.leaf_set
+        if closer.id not in known[0] and node.id not in known[1]:
+            window_s += MERGE_PERIODS * world.config.merge_s  # they are still in two rings
+        if calm_s >= window_s and not world.links.loss:
+            text = f"by node {node.number}; node {closer.number} is closer"
             raise CheckError("wrong delivery", text)
 
     def run(self) -> None:

@@ -75,7 +75,7 @@ class Workload:
         """Of index entries: by what they are asked for."""
         self.on_acknowledged: Callable[[Name], None] = lambda name: None
         self.on_get: Callable[[Get], None] = lambda get: None
-        self.on_wrong_delivery: Callable[[str], None] = lambda text: None
+        self.on_wrong_delivery: Callable[[SimNode, SimNode], None] = lambda by, closer: None
         self.under_way: dict[int, tuple[SimNode, str, float]] = {}
         """Operations that have not ended: through whom, which, since when."""
         self.routes: dict[bytes, Position] = {}
@@ -181,7 +181,7 @@ class Workload:
         closer = [n for n in self._scenario.up if n.core.active and rank(key, n.id) < own]
         if closer:
             self.count("wrong deliveries")
-            self.on_wrong_delivery(f"by node {node.number}; node {closer[0].number} is closer")
+            self.on_wrong_delivery(node, closer[0])
         else:
             self.count("right deliveries")
 

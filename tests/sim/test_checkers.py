@@ -117,6 +117,22 @@ def test_a_delivery_by_another_than_the_root_is_wrong_only_in_a_whole_network() 
     assert soak.workload.counts["wrong deliveries"] == 2
 
 
+def test_rings_that_have_not_found_each_other_excuse_a_wrong_delivery_for_a_while() -> None:
+    soak = Soak(0)
+    soak.scenario.join(2, gap_s=0.2)
+    node, closer = soak.scenario.machines
+    for seconds, excused in ((30, True), (60, False)):
+        soak.scenario.run(seconds)
+        for one, other in ((node, closer), (closer, node)):
+            one.core.context.leaf_set.discard(other.id)  # as a long partition leaves them
+        soak.workload.routes[b"payload"] = closer.id
+        if excused:
+            soak.workload.delivered(node, closer.id, b"payload")
+        else:
+            with pytest.raises(CheckError, match="wrong delivery: by node 0; node 1 is closer"):
+                soak.workload.delivered(node, closer.id, b"payload")
+
+
 def test_both_nodes_of_a_ring_of_two_are_all_holders() -> None:
     swarm = Swarm(2)
     name = swarm.workload.put(swarm.up[0], 100)
