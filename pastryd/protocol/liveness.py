@@ -79,6 +79,7 @@ class LivenessMonitor:
         "_on_suspect",
         "_refutations",
         "_requests",
+        "_silent",
         "_stopped",
         "_trusted_at",
         "_watched",
@@ -98,6 +99,8 @@ class LivenessMonitor:
         self._on_dead = on_dead
         self._doubts: dict[NodeId, _Doubt] = {}
         self._helping = 0
+        self._silent: dict[NodeId, float] = {}
+        """Who left a ping unanswered that we sent for somebody else, and when."""
         self._refutations = TokenBucket(REFUTATIONS_PER_S, REFUTATIONS_BURST)
         self._watched: tuple[NodeId, float] | None = None
         self._trusted_at = float("-inf")
@@ -177,12 +180,16 @@ class LivenessMonitor:
         if peer.liveness is Liveness.DEAD or len(self._doubts) >= DOUBTS_MAX:
             return
         doubt = self._doubts[peer.id] = _Doubt(peer, [] if accuser is None else [accuser])
+        attempts = self._attempts(peer, accuser)
+        if attempts == 1 and accuser is not None and self._was_silent(peer, now):
+            self._suspect(doubt, now)  # our ping was for the accuser, but it was ours
+            return
         self._requests.ask(
             peer,
             self._ping(peer),
             lambda answer, now: self._on_direct(doubt, answer, now),
             now,
-            attempts=self._attempts(peer, accuser),
+            attempts=attempts,
             timeout_s=self.awareness.scale(self._context.config.probe_timeout_s),
         )
 
@@ -193,6 +200,12 @@ class LivenessMonitor:
         if accuser is None and peer.id in self._context.leaf_set and self._helpers(peer):
             return 1  # the other pings go out while others ask
         return self._context.config.probe_attempts
+
+    def _was_silent(self, peer: Peer, now: float) -> bool:
+        """Tell whether a peer has left a ping unanswered that we sent lately for another node."""
+        pinged_at = self._silent.pop(peer.id, float("-inf"))
+        lately = now - self._context.config.heartbeat_s
+        return pinged_at >= max(lately, peer.last_heard)
 
     def _watcher_of(self, node_id: NodeId) -> NodeId | None:
         """Return the left neighbour of a member, as far as we know."""
@@ -362,6 +375,10 @@ class LivenessMonitor:
 
         def on_answer(answer: Pong | None, now: float) -> None:
             self._helping -= 1
+            if answer is None:
+                if len(self._silent) >= HELPING_MAX:
+                    del self._silent[next(iter(self._silent))]
+                self._silent[target.id] = now
             self._context.send(IndirectPong(message.nonce, answer is not None), peer, now)
 
         self._requests.ask(

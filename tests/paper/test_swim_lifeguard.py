@@ -3,8 +3,10 @@
 import pytest
 
 from pastryd.config import Config
+from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Liveness
-from pastryd.wire.messages import Suspect
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import IndirectPing, Ping, Suspect
 from tests.support.network import VirtualNetwork, VirtualNode
 
 
@@ -116,3 +118,27 @@ def test_a_node_that_hears_its_neighbours_again_trusts_itself_again() -> None:
     scores = [node.core.liveness.awareness.score for node in network.live]
     network.run(10)
     assert [node.core.liveness.awareness.score for node in network.live] == [0] * 16, scores
+
+
+def test_who_pinged_for_the_watcher_does_not_ping_again_to_verify_its_word() -> None:
+    """SWIM sec. 4.1: a helper's ping is as much its own as one that it sends for itself."""
+    network = VirtualNetwork(5, Config.wan(), delay_s=0.05)
+    network.ring(40, settle_s=60)
+    victim = network.live[7]
+    pings: dict[int, int] = {}
+    helpers: set[int] = set()
+
+    def count(place: int, endpoint: Endpoint, data: bytes) -> None:
+        message = decode(data)
+        if isinstance(message, Ping) and endpoint == victim.endpoint:
+            pings[place] = pings.get(place, 0) + 1
+        if isinstance(message, IndirectPing):
+            helpers.add(network.place_of(endpoint))
+
+    network.crash(victim)
+    network.on_datagram = count
+    network.run(60)
+    assert len(helpers) == 3
+    assert all(pings[place] == 1 for place in helpers)
+    for node in network.live:
+        assert victim.id not in node.core.context.leaf_set
