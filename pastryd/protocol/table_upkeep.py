@@ -260,6 +260,8 @@ class TableUpkeep:
             def on_pong(peer: Peer, answered: bool, now: float) -> None:
                 if answered:
                     self.fetch_row(peer, row, now)
+                else:
+                    self._on_unanswered(peer, now)
 
             self._ping(peer, on_pong, now)  # the row's is too long to be the first question
             return
@@ -267,9 +269,17 @@ class TableUpkeep:
         def on_answer(answer: RowReply | None, now: float) -> None:
             if answer is not None:
                 self.take_row(peer, answer.entries, now)
+            else:
+                self._on_unanswered(peer, now)  # as good as two pings
 
-        request = RowRequest(self._context.nonce(), row, ROW_PADDING)
-        self._requests.ask(peer, request, on_answer, now)
+        self._requests.ask(
+            peer,
+            RowRequest(self._context.nonce(), row, ROW_PADDING),
+            on_answer,
+            now,
+            attempts=self._context.config.probe_attempts,
+            timeout_s=max(self._context.config.probe_timeout_s, peer.rto_s),
+        )
 
     def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
         """Fill empty slots from a row, and measure those few that promise to be nearer than ours.

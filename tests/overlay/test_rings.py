@@ -214,3 +214,15 @@ def test_a_member_that_was_wrongly_believed_dead_is_one_again_once_it_is_told_of
     network.run(30)
     assert far.id not in node.core.context.leaf_set
     network.run_until(network.is_consistent, 120)
+
+
+def test_a_table_entry_that_does_not_tell_its_row_is_given_up() -> None:
+    network = VirtualNetwork(6)
+    node = network.ring(40, settle_s=5)[3]
+    context = node.core.context
+    entry = next(h for h in context.table.entries() if h.id not in context.leaf_set)
+    network.crash(next(n for n in network.live if n.id == entry.id))
+    upkeep, peer = node.core.table_upkeep, context.peers.of(entry)
+    network.step(node, lambda: upkeep.fetch_row(peer, 0, network.now))
+    network.run(1)
+    assert not context.in_table(entry.id)
