@@ -381,8 +381,11 @@ class PastryNode:
         self.router.leave_hop(peer, now)
 
     def _on_dead(self, peer: Peer, now: float) -> None:
-        left, right = self.context.leaf_set.immediate_left, self.context.leaf_set.immediate_right
-        if peer.id in [h.id for h in (left, right) if h is not None]:
+        leaf_set = self.context.leaf_set
+        left, right = leaf_set.immediate_left, leaf_set.immediate_right
+        # Where a large ring breaks many lose their right neighbours; in a small one few lose any.
+        lost = (left, right) if leaf_set.spans_ring else (right,)
+        if peer.id in [h.id for h in lost if h is not None]:
             self.joiner.remember_departed(peer.handle)
         self.table_upkeep.record_failure(now)
         self.leafset_upkeep.remove(peer, not self.leaving, now)

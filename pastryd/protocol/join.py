@@ -43,9 +43,10 @@ ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
 """How often in a row an attempt that makes progress may put off the next one."""
 LOOK_WAIT_MAX = 4
+LOOK_WAIT_LARGE_MAX = 16
 LOOKS_AT_ONCE = 8
 """How many addresses a small ring asks at a time: few nodes look, and most whom they remember are
-dead. In a large one many look."""
+dead. In a large one many look, and more rarely (`LOOK_WAIT_LARGE_MAX`)."""
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
 
@@ -420,14 +421,16 @@ class Joiner(Application):
 
         Less and less often while that brings nothing and nobody is lost.
         """
-        self._look_wait = min(2 * self._look_wait, LOOK_WAIT_MAX)
-        self._arm_merge(now)
         context = self._context
+        is_small = context.leaf_set.spans_ring
+        wait_max = LOOK_WAIT_MAX if is_small else LOOK_WAIT_LARGE_MAX
+        self._look_wait = min(2 * self._look_wait, wait_max)
+        self._arm_merge(now)
         if not self._is_active():
             return
         present = {h.endpoint for h in (*context.leaf_set.members(), *context.table.entries())}
         absent = [e for e in (*self._seeds, *self._departed) if e not in present]
         self._hellos.clear()
-        count = LOOKS_AT_ONCE if context.leaf_set.spans_ring else 1
+        count = LOOKS_AT_ONCE if is_small else 1
         for endpoint in context.rng.sample(absent, min(count, len(absent))):
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, True)
