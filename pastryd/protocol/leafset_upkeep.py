@@ -16,9 +16,9 @@ from functools import partial
 from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
+from pastryd.state import leaf_set_summary as views
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
-from pastryd.state.leaf_set_summary import lacking, nearest_around, neighbours_in, summarize
 from pastryd.state.peers import Liveness, Peer
 from pastryd.wire.handles import pack_handle
 from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply, Suspect
@@ -58,6 +58,7 @@ class LeafSetUpkeep:
         "_repair_version",
         "_repair_wait_s",
         "_requests",
+        "_side_max",
         "_stopped",
         "_unfit",
         "active",
@@ -75,6 +76,7 @@ class LeafSetUpkeep:
     ) -> None:
         """`doubt(peer, accuser, now)` starts the verification of a member."""
         self._context = context
+        self._side_max = context.config.leaf_set_size // 2
         self._requests = requests
         self._doubt = doubt
         self._on_change = on_change
@@ -219,8 +221,10 @@ class LeafSetUpkeep:
     def _lacking(self, message: LeafSetProbe | LeafSetReply, peer: Peer) -> tuple[Handle, ...]:
         """Return whom the sender of a message lacks, as far as we know."""
         context = self._context
-        side_max = context.config.leaf_set_size // 2
-        return lacking(context.leaf_set, peer.id, message.summary, message.nonce, side_max)
+        failed = [node_id for node_id, _ in message.failed]
+        return views.lacking(
+            context.leaf_set, peer.id, message.summary, message.nonce, self._side_max, failed
+        )
 
     def _known(self) -> Sequence[Handle]:
         """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""
@@ -230,10 +234,7 @@ class LeafSetUpkeep:
             return members
         by_id = {h.id: h for h in members}
         by_id.update((i, handle) for i, (_, handle) in self._probing.items())
-        own_id = context.identity.id
-        side_max = context.config.leaf_set_size // 2
-        around = sorted(by_id.values(), key=lambda h: clockwise(own_id, h.id))
-        return around if len(around) <= 2 * side_max else around[:side_max] + around[-side_max:]
+        return views.nearest_to(context.identity.id, by_id.values(), self._side_max)
 
     def _content(
         self, peer: Peer, nonce: int, members: tuple[Handle, ...]
@@ -251,7 +252,7 @@ class LeafSetUpkeep:
             self.active,
             self._holds_items(),
             self._failure_rate(),
-            summarize(self._known(), nonce),
+            views.summarize(self._known(), nonce),
             members,
             failed,
         )
@@ -272,7 +273,7 @@ class LeafSetUpkeep:
                 self._doubt(context.peers.of(member), peer.id, now)
         if message.active and message.summary and not leaf_set.spans_ring:
             named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
-            neighbours = neighbours_in(message.summary, message.nonce, peer.id, named)
+            neighbours = views.neighbours_in(message.summary, message.nonce, peer.id, named)
             leaf_set.note_neighbours(peer.id, *neighbours)
         self._probe_news(message.members, now)
 
@@ -331,7 +332,8 @@ class LeafSetUpkeep:
         context = self._context
         leaf_set = context.leaf_set
         right = leaf_set.immediate_right
-        told = self._around() if announce and right is not None and right.id == peer.id else {}
+        is_ours = announce and right is not None and right.id == peer.id
+        told = views.around_members(leaf_set, self._side_max) if is_ours else {}
         self.bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
@@ -344,25 +346,17 @@ class LeafSetUpkeep:
             self._let_in(self._heirs.pop(peer.id, ()), now)
         self._settle(now)
 
-    def _around(self) -> dict[NodeId, list[Handle]]:
-        """Return for each member whom we believe to be in its leaf set."""
-        leaf_set = self._context.leaf_set
-        side_max = self._context.config.leaf_set_size // 2
-        return {h.id: nearest_around(leaf_set, h.id, side_max) for h in leaf_set.members()}
-
-    def _tell_of(self, dead: Handle, before: dict[NodeId, list[Handle]], now: float) -> None:
+    def _tell_of(self, dead: Handle, before: views.Around, now: float) -> None:
         """Our right neighbour is dead: tell those who had it, and on our side who replaces it."""
-        context = self._context
-        now_around = self._around() if before else {}
-        lefts = {handle.id for handle in context.leaf_set.left}
-        for handle in context.leaf_set.members():
-            around = before.get(handle.id, [])
-            if dead.id in [h.id for h in around]:
-                # One of two new neighbours begins; the other hears from it.
-                fresh = [h for h in now_around[handle.id] if h not in around]
-                heirs = tuple(fresh) if handle.id in lefts else ()
-                message = Suspect(dead.id, dead.incarnation, heirs)
-                context.send(message, context.peers.of(handle), now)
+        leaf_set, of = self._context.leaf_set, self._context.peers.of
+        asks = before and len(leaf_set.right) < self._side_max and not leaf_set.spans_ring
+        asked = leaf_set.right[-1] if asks and leaf_set.right else None
+        if asked is not None:
+            self._probe_all([asked], (), now)  # who comes behind it?
+        for handle, heirs in views.heirs_of(leaf_set, dead.id, before, self._side_max):
+            if handle is not asked or of(handle).unproven is not None:
+                # Otherwise the list of failed nodes in our probe tells it.
+                self._context.send(Suspect(dead.id, dead.incarnation, heirs), of(handle), now)
 
     def note_heirs(self, node_id: NodeId, members: tuple[Handle, ...], now: float) -> None:
         """Somebody tells of a death, and whom we need then: know them when we have verified it."""
@@ -394,8 +388,11 @@ class LeafSetUpkeep:
                 self._become_active(now)
             return
         if self._repair_timer is None:
-            # Once we are active others will tell us, or come, before we have to ask.
-            patience_s = self._context.config.heartbeat_s / 2 if self.active else 0.0
+            # Once we are active others will tell us, or come, before we have to ask; of two who
+            # lack each other the left one asks first.
+            lacks_right = len(leaf_set.right) < self._side_max
+            patience = (0.5 if lacks_right else 0.9) if self.active else 0.0
+            patience_s = patience * self._context.config.heartbeat_s
             when = max(now + patience_s, self._repair_at + self._repair_wait_s)
             self._repair_timer = self._context.deadlines.arm(when, self._repair)
 
@@ -404,16 +401,18 @@ class LeafSetUpkeep:
         self._repair_timer = None
         self._repair_at = now
         leaf_set = self._context.leaf_set
-        if leaf_set.version != self._repair_version:
+        progressed = leaf_set.version != self._repair_version
+        if progressed:
             self._repair_version = leaf_set.version
             self._repair_wait_s = REPAIR_INTERVAL_S
         else:
             longest = self._context.config.leaf_set_exchange_s
             self._repair_wait_s = min(2 * self._repair_wait_s, longest)
-        wanted = self._context.config.leaf_set_size // 2
-        for side, to_right in ((leaf_set.left, False), (leaf_set.right, True)):
-            if len(side) < wanted:
+        for side, to_right in ((leaf_set.right, True), (leaf_set.left, False)):
+            if len(side) < self._side_max:
                 self._extend(side, to_right, now)
+                if self.active and progressed:
+                    break  # the left side may come by itself
 
     def _extend(self, side: Sequence[Handle], to_right: bool, now: float) -> None:
         """Ask the outermost of a short side; an empty side: the nearest that we know that way."""

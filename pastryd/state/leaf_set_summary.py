@@ -6,13 +6,15 @@ knows no messages and no time.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from pastryd.ids import RING_MASK, NodeId
+from pastryd.ids import RING_MASK, NodeId, clockwise
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import LeafSet
 
 TAG_BYTES = 2
+Around = dict[NodeId, list[Handle]]
+"""Of members: whom each of them has in its leaf set, as far as we know."""
 _TAG_SHIFT = 128 - 8 * TAG_BYTES
 
 
@@ -31,37 +33,85 @@ def tags_in(summary: bytes) -> list[bytes]:
     return [summary[i : i + TAG_BYTES] for i in range(0, len(summary), TAG_BYTES)]
 
 
-def nearest_around(leaf_set: LeafSet, other_id: NodeId, side_max: int) -> list[Handle]:
+def nearest_around(
+    leaf_set: LeafSet, other_id: NodeId, side_max: int, without: Collection[NodeId] = ()
+) -> list[Handle]:
     """Return which of our members belong in the leaf set of another node, as far as we know.
 
     The `side_max` next to it on either side, of all that we know, without itself and us. Beyond our
-    ends we know nobody: who lies past one of them is not next to what lies past the other.
+    ends we know nobody: who lies past one of them is not next to what lies past the other. So to
+    one who is no farther past an end than we see, the nodes at the other end are nothing.
+    `without`: whom it has found dead.
     """
     members = leaf_set.members()
     lefts = len(leaf_set.left)
     # From our left end over us (None) to our right end.
     window = [*members[len(members) - lefts :], None, *members[: len(members) - lefts]]
+    if without:
+        window = [handle for handle in window if handle is None or handle.id not in without]
     ids = [leaf_set.owner if handle is None else handle.id for handle in window]
     start = ids[0]
     offsets = [(node_id - start) & RING_MASK for node_id in ids]
     place = bisect_left(offsets, (other_id - start) & RING_MASK)
     after = place + (place < len(ids) and ids[place] == other_id)
     left, right = window[:place], window[after:]
-    if leaf_set.spans_ring or not leaf_set.covers(other_id):
+    if leaf_set.spans_ring:
         left = right = right + left
+    elif not leaf_set.covers(other_id):
+        span, past = offsets[-1], (other_id - start) & RING_MASK
+        left = right = window
+        if past - span <= span:
+            right = []
+        elif RING_MASK - past < span:
+            left = []
     near = {h.id: h for h in right[:side_max] + left[-side_max:] if h is not None}
     return list(near.values())
 
 
+def around_members(leaf_set: LeafSet, side_max: int) -> Around:
+    """Return for each member whom we believe to be in its leaf set."""
+    return {h.id: nearest_around(leaf_set, h.id, side_max) for h in leaf_set.members()}
+
+
+def heirs_of(
+    leaf_set: LeafSet, dead_id: NodeId, before: Around, side_max: int
+) -> list[tuple[Handle, tuple[Handle, ...]]]:
+    """Return who had a dead node, and for those on our left whom they have in its place.
+
+    `before` is `around_members` of when it lived. One of two new neighbours begins; the other hears
+    from it.
+    """
+    around = around_members(leaf_set, side_max) if before else {}
+    lefts = {handle.id for handle in leaf_set.left}
+    found = []
+    for handle in leaf_set.members():
+        known = before.get(handle.id, [])
+        if dead_id in [h.id for h in known]:
+            fresh = [h for h in around[handle.id] if h not in known]
+            found.append((handle, tuple(fresh) if handle.id in lefts else ()))
+    return found
+
+
+def nearest_to(owner_id: NodeId, handles: Iterable[Handle], side_max: int) -> list[Handle]:
+    """Return the `side_max` next to a node on either side, clockwise from it."""
+    around = sorted(handles, key=lambda h: clockwise(owner_id, h.id))
+    return around if len(around) <= 2 * side_max else around[:side_max] + around[-side_max:]
+
+
 def lacking(
-    leaf_set: LeafSet, other_id: NodeId, summary: bytes, salt: int, side_max: int
+    leaf_set: LeafSet,
+    other_id: NodeId,
+    summary: bytes,
+    salt: int,
+    side_max: int,
+    without: Collection[NodeId] = (),
 ) -> tuple[Handle, ...]:
     """Return those of `nearest_around` another node who are not in its summary."""
     known = frozenset(tags_in(summary))
     unnamed = {h.id for h in leaf_set.members() if tag_of(h.id, salt) not in known}
     if not unnamed:
         return ()
-    near = nearest_around(leaf_set, other_id, side_max)
+    near = nearest_around(leaf_set, other_id, side_max, without)
     return tuple([handle for handle in near if handle.id in unnamed])
 
 

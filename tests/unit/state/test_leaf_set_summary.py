@@ -54,6 +54,23 @@ def test_a_member_between_is_told_by_every_neighbour() -> None:
         assert told(leaf_set_of(teller, ring), asker, known) == [missed.id]
 
 
+def test_one_just_past_an_end_is_told_nothing_of_the_other_end() -> None:
+    ring = ring_of(200)
+    teller = leaf_set_of(ring[60], ring)
+    for asker, missed in ((ring[51], ring[57]), (ring[69], ring[63])):
+        known = [h for h in leaf_set_of(asker, ring).members() if h is not missed]
+        assert told(teller, asker, known) == [missed.id]
+
+
+def test_who_is_dead_to_the_asker_makes_room_for_the_next() -> None:
+    ring = ring_of(200)
+    dead, asker, teller = ring[61], ring[60], ring[68]
+    known = [h for h in leaf_set_of(asker, ring).members() if h is not dead]
+    summary = summarize(known, SALT)
+    lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, [dead.id])
+    assert [h.id for h in lacked] == [ring[69].id]
+
+
 def test_two_with_one_tag_are_told_apart_with_another_salt() -> None:
     known, missed, other, teller = handle_at(1 << 100), handle_at(3 << 100), handle_at(5), 7
     leaf_set = LeafSet(handle_at(teller).id, 16)
