@@ -190,6 +190,9 @@ class Handover:
             else:
                 batch.others.append(name)
         for peers, group in groups.values():
+            if not all(context.usable(peer.id) for peer in peers):
+                batch.others += group
+                continue
             for i in range(0, len(group), NAMES_MAX):
                 self._ask_group(batch, peers, group[i : i + NAMES_MAX], now)
         batch.done(now)
@@ -202,6 +205,8 @@ class Handover:
 
         def resolved(near: Sequence[Peer | None] | None, now: float) -> None:
             if near:
+                # Whom the root names lives, though we may once have taken it for dead: in no table
+                # of ours, it would not be heard of again.
                 self._ask_group(batch, self._others(near), [name], now)
             else:
                 batch.others.append(name)
@@ -210,7 +215,7 @@ class Handover:
         self._lookup.resolve(position_of(name), resolved, now)
 
     def _ask_group(self, batch: _Batch, peers: list[Peer], names: list[Name], now: float) -> None:
-        if not peers or not all(self._context.usable(peer.id) for peer in peers):
+        if not peers:
             batch.others += names
             return
         common = (1 << len(names)) - 1

@@ -27,6 +27,7 @@ from pastryd.sim.faults import (
 )
 from pastryd.sim.large import LargeBlobs
 from pastryd.sim.workload import Workload
+from pastryd.state.peers import Liveness
 from tests.sim.swarm import Swarm
 
 
@@ -303,3 +304,21 @@ def test_clients_put_and_get_while_their_access_node_stalls_and_crashes() -> Non
     assert {get.result for get in late} == {Failure.UNREACHABLE}
     assert not workload.under_way
     assert not swarm.world.others
+
+
+def test_a_copy_is_handed_over_to_whom_the_root_names_though_we_once_took_it_for_dead() -> None:
+    """Found by seed 700430: a verdict upon a node in no table of ours lasted for ten minutes."""
+    swarm = Swarm(30)
+    name = swarm.fill(1)[0]
+    holders = [swarm.machines[machine] for machine in swarm.holders(name)]
+    stranger = next(
+        n for n in swarm.live if all(h.id not in n.core.context.leaf_set for h in holders)
+    )
+    peer = stranger.core.context.peers.of(holders[1].core.identity)
+    peer.liveness = Liveness.DEAD
+    value, storage = swarm.workload.acknowledged[name], stranger.core.items.storage
+    swarm.step(stranger, lambda now: storage.write(name, value, lambda status, now: None, now))
+    swarm.run(1)
+    assert name in stranger.disk.items
+    swarm.settle(60)
+    assert peer.liveness is Liveness.ALIVE
