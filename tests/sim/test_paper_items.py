@@ -20,7 +20,8 @@ def test_gets_reach_near_holders_more_often_than_routes_alone() -> None:
         assert float(gets[which]) > float(routes[which])
     assert float(gets["the nearest"]) > 0.45
     assert gets["answered"] == "200 of 200"
-    assert all(float(row["the nearest"]) > 1.5 / 5 for row in rows.values()), "better than chance"
+    # Of 200 gets, 40 by chance: two deviations more are 51.
+    assert all(float(row["the nearest"]) > 0.26 for row in rows.values()), "better than chance"
 
 
 def test_running_nodes_fill_their_disks_as_the_rule_says() -> None:
