@@ -132,12 +132,15 @@ class Scenario:
             self.world.crash(node)
 
     def leave(self, machine: int) -> None:
-        """SIGTERM. Who could not hand over everything is as good as crashed."""
+        """SIGTERM. Who could not hand over everything is as good as crashed.
+
+        So is who leaves a ring that may be in parts: its part may have nobody to take a copy.
+        """
         node = self.machines[machine]
 
         def gone(_: float) -> None:
             if node.running:
-                if node.core.items.handover.unconfirmed:
+                if node.core.items.handover.unconfirmed or self._hindrances:
                     self._lost(node)
                 self.world.at(self.world.now, self.world.crash, node)
 

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from pastryd.config import Config
 from pastryd.protocol.blobs_find import Failure
 from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
@@ -181,3 +182,25 @@ def test_a_copy_that_vanishes_long_after_all_died_at_once_is_lost() -> None:
         node.disk.items.pop(name, None)
     with pytest.raises(CheckError, match="lost"):
         swarm.copies.check()
+
+
+def test_who_leaves_a_ring_in_parts_takes_a_copy_with_it() -> None:
+    for whole in (False, True):
+        swarm = Swarm(6, config=Config.lan(replicas=2))
+        name = swarm.fill(1)[0]
+        first, second = swarm.holders(name)
+        if not whole:
+            swarm.apply(Partition((first, second), 20.0))
+        swarm.run(15)
+        swarm.apply(Leave(second))
+        swarm.run(5)
+        assert not swarm.machines[second].running
+        swarm.apply(Crash((first,)))
+        for node in swarm.live:
+            node.disk.items.pop(name, None)  # as if nobody had been given it
+        if whole:
+            with pytest.raises(CheckError, match="lost"):
+                swarm.copies.check()
+        else:
+            swarm.copies.check()
+            assert name in swarm.copies.excused
