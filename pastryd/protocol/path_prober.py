@@ -61,6 +61,7 @@ class PathProber:
         window = window_of(peer)
         if self._sizes and not window.probing and now >= window.probe_at:
             window.probing = True
+            window.probes = {}
             self._begin_round(peer, 0, 0, now)
 
     def shrink(self, peer: Peer, now: float) -> None:
@@ -68,6 +69,7 @@ class PathProber:
         self._context.stats.count("path_black_holes")
         window = window_of(peer)
         window.segment_bytes = 0
+        window.probes = {}
         window.vanished = 0
         window.probe_at = now + AGAIN_AFTER_BLACK_HOLE_S
 
@@ -76,31 +78,22 @@ class PathProber:
         if number >= ROUNDS_MAX or answered >= ROUNDS_ANSWERED:
             self._end(peer, now)
             return
-        probes = window.probes = {}
+        window.probe_round = number
         # The last one arrives on every path: with it the round is over.
         for size in (*self._sizes, self._base):
             if size == self._base or size - SEGMENT_HEADER_BYTES > window.segment_bytes:
                 nonce = self._context.nonce()
-                probes[nonce] = (size, number, answered)
+                window.probes[nonce] = (size, number, answered)
                 self._context.send(PathProbe(nonce, size), peer, now)
-        self._context.deadlines.arm(
-            now + peer.rto_s, self._handle_timeout, peer, probes, number, answered
-        )
+        self._context.deadlines.arm(now + peer.rto_s, self._end_round, peer, number, answered)
 
-    def _handle_timeout(
-        self,
-        peer: Peer,
-        probes: dict[int, tuple[int, int, int]],
-        number: int,
-        answered: int,
-        now: float,
-    ) -> None:
-        if window_of(peer).probes is probes:
+    def _end_round(self, peer: Peer, number: int, answered: int, now: float) -> None:
+        window = window_of(peer)
+        if window.probing and window.probe_round == number:
             self._begin_round(peer, number + 1, answered, now)
 
     def _end(self, peer: Peer, now: float) -> None:
         window = window_of(peer)
-        window.probes = {}
         window.probing = False
         window.probe_at = now + AGAIN_S
         self._on_ready(peer, now)
@@ -128,10 +121,9 @@ class PathProber:
         if size == self._base:
             # Small messages overtake large ones, in queues of the network and in our own driver.
             when = now + window.reorder_s(peer.srtt_s)
-            self._context.deadlines.arm(
-                when, self._handle_timeout, peer, window.probes, number, answered + 1
-            )
+            self._context.deadlines.arm(when, self._end_round, peer, number, answered + 1)
             return
+        # However late: it may have waited behind bulk, and the next pull can use it.
         window.segment_bytes = max(window.segment_bytes, size - SEGMENT_HEADER_BYTES)
-        if size == self._sizes[0]:
+        if size == self._sizes[0] and window.probing:
             self._end(peer, now)

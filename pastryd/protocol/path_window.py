@@ -61,6 +61,7 @@ class PathWindow:
         "most_outstanding",
         "outstanding",
         "probe_at",
+        "probe_round",
         "probes",
         "probing",
         "progress_at",
@@ -110,6 +111,7 @@ class PathWindow:
         self.probing = False
         self.probe_at = float("-inf")
         """When to find out again; `path_prober.py` does."""
+        self.probe_round = 0
         self.probes: dict[int, tuple[int, int, int]] = {}
         self.vanished = 0
         """Requests in a row for long segments of which nothing came."""

@@ -8,7 +8,8 @@ import pytest
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.protocol.path_window import window_of
 from pastryd.protocol.pull_state import Pulled, PullResult
-from pastryd.wire.messages import PathProbe, PathReply, Pull, Segment
+from pastryd.protocol.transfer import VANISHED_MAX
+from pastryd.wire.messages import Message, PathProbe, PathReply, Pull, Segment
 from tests.support.transfer_link import Faults, Link
 
 BYTES = Random(5).randbytes(OBJECT_BYTES_MAX)
@@ -67,6 +68,25 @@ def test_lost_probes_cost_speed_and_nothing_else() -> None:
     assert _asked(link) == {1_118}
 
 
+def test_long_replies_that_waited_behind_bulk_count_for_the_next_pull() -> None:
+    link = _link()
+    late: list[PathReply] = []
+
+    def hold_back(message: Message) -> Message | None:
+        if not isinstance(message, PathReply) or len(message.padding) < 2_000:
+            return message
+        late.append(message)
+        return None
+
+    link.stations[1].tamper = hold_back
+    _pulled(link, link.pull(link.hold(BYTES, 1), [1]))
+    assert _asked(link) == {1_370}
+    for message in late:
+        link.stations[0].transfer.prober.on_reply(message, link.peer(0, 1), link.now)
+    _pulled(link, link.pull(link.hold(BYTES[1:], 1), [1]))
+    assert _asked(link) == {1_370, 64_918}
+
+
 def test_a_path_that_becomes_narrow_gets_short_segments_and_keeps_what_came() -> None:
     link = _link(bytes_per_s=1e7)
     _pulled(link, link.pull(link.hold(BYTES[1:], 1), [1]))
@@ -87,6 +107,20 @@ def test_a_path_that_becomes_narrow_gets_short_segments_and_keeps_what_came() ->
     link.faults.datagram_bytes_max = 9_000
     assert _pulled(link, link.pull(link.hold(BYTES[2:], 1), [1])) == BYTES[2:]
     assert _asked(link) == {1_118, 8_818, 64_918}
+
+
+def test_a_holder_that_stands_still_for_a_moment_keeps_its_long_segments() -> None:
+    link = _link(bytes_per_s=1e9)
+    _pulled(link, link.pull(link.hold(BYTES, 1), [1]))
+    results = [link.pull(link.hold(BYTES[i:], 1), [1]) for i in range(1, 9)]
+    link.stations[1].alive = False
+    link.run_for(0.05)
+    assert link.count("segments_lost") >= VANISHED_MAX
+    link.stations[1].alive = True
+    for i, result in enumerate(results, 1):
+        assert _pulled(link, result) == BYTES[i:]
+    assert link.count("path_black_holes") == 0
+    assert _asked(link) == {64_918}
 
 
 def test_a_holder_behind_a_narrow_path_takes_over_when_it_is_the_last() -> None:
