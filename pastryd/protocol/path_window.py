@@ -74,6 +74,7 @@ class PathWindow:
         "size",
         "size_before_silence",
         "vanished",
+        "vanished_at",
         "yielded",
     )
 
@@ -115,6 +116,7 @@ class PathWindow:
         self.probes: dict[int, tuple[int, int, int]] = {}
         self.vanished = 0
         """Requests in a row for long segments of which nothing came."""
+        self.vanished_at = float("-inf")
 
     def room(self, background: bool) -> int:
         """Return how many more bytes may be asked for."""
@@ -265,6 +267,16 @@ class PathWindow:
         self.silent_at = now
         self.silent_until = now + min(SILENCE_MAX_S, SILENCE_S * (1 << min(self.silences, 5)))
         self._restart(SIZE_MIN)
+
+    def on_vanished(self, asked_at: float, now: float) -> int:
+        """Count that nothing came of a request for long segments; those sent together count once.
+
+        Returns how many in a row: a holder that stands still for a moment is not a narrow path.
+        """
+        if asked_at >= self.vanished_at:
+            self.vanished += 1
+            self.vanished_at = now
+        return self.vanished
 
     def on_life(self, late: bool) -> None:
         """End a silence. A late answer shows that nothing was lost: the window comes back."""

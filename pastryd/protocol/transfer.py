@@ -412,10 +412,10 @@ class Transfer:
             silent = window.progress_at < request.sent_at
         self._stats.count("segments_lost", request.left)
         self._queue.lapse(request)
-        if not request.answered and request.pull.segment_bytes > self._queue.segment_bytes:
-            window.vanished += 1
-            if window.vanished == VANISHED_MAX:
-                self.prober.shrink(request.holder.peer, now)
+        is_long = request.pull.segment_bytes > self._queue.segment_bytes
+        vanished = not request.answered and is_long
+        if vanished and window.on_vanished(request.sent_at, now) >= VANISHED_MAX:
+            self.prober.shrink(request.holder.peer, now)
         if silent:
             self._note_silence(request, now)
         self._queue.pump(now)
