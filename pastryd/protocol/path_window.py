@@ -23,6 +23,9 @@ SIZE_MIN = 4_500
 SIZE_MAX = 9 << 20
 SIZE_SHORT_MIN = 144_000
 """Short paths: a scheduler's delays, not the wire's, decide what keeps them full."""
+SHORT_SEGMENTS = 8
+"""Of the longest: who carries 64 KB is this machine's memory, where being woken for each is what
+costs. On other short paths this is less than `SIZE_SHORT_MIN`."""
 SHORT_S = 0.002
 """Shorter paths are not paced: timers are no finer than that."""
 PACE_S = 0.002
@@ -187,6 +190,8 @@ class PathWindow:
             self._end_round()
         if self.model.phase is not Phase.STARTUP:
             self._fit()
+        elif self.model.latency_min_s <= SHORT_S:
+            self.size = min(self.ceiling, max(self.size, self._least))
 
     def _end_round(self) -> None:
         """Judge what was lost, then look for the next size."""
@@ -235,8 +240,14 @@ class PathWindow:
         """Set the window to what the model says."""
         model = self.model
         size = int((1 if model.phase is Phase.DRAIN else PRODUCTS) * model.product)
-        least = SIZE_SHORT_MIN if model.latency_min_s <= SHORT_S else SIZE_INITIAL
-        self.size = max(SIZE_MIN, min(self.ceiling, max(least, size), SIZE_MAX))
+        self.size = max(SIZE_MIN, min(self.ceiling, max(self._least, size), SIZE_MAX))
+
+    @property
+    def _least(self) -> int:
+        """What is on its way however little the model expects."""
+        if self.model.latency_min_s > SHORT_S:
+            return SIZE_INITIAL
+        return max(SIZE_SHORT_MIN, SHORT_SEGMENTS * self.segment_bytes)
 
     def on_arrived(self, count: int, segment_bytes: int, now: float) -> None:
         """Discharge segments that came."""
