@@ -9,6 +9,7 @@
     python scripts/bench idle        packets, CPU and memory of a ring at rest, both presets
     python scripts/bench fairness    small gets beside a bulk put
     python scripts/bench burst       10,000 puts at once
+    python scripts/bench large       memory of client and nodes while 5 GiB are put and got
     python scripts/bench page        write the page and its plots again from the figures
 
 `idle` counts the datagrams of its network namespace: with other traffic on the machine, run it as
@@ -25,7 +26,7 @@ from tempfile import TemporaryDirectory
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from bench import compare, curves, fairness, limits, results
+from bench import compare, curves, fairness, large, limits, results
 from bench.machine import describe
 from bench.timing import run
 
@@ -98,6 +99,7 @@ def parse() -> argparse.Namespace:
         lambda d, o: run(fairness.burst(d, o.nodes, o.puts, o.lone)),
         **{"nodes": 16, "puts": 10_000, "lone": 250},
     )
+    command("large", lambda d, o: run(large.large(d, o.nodes, o.mib)), **{"nodes": 3, "mib": 5120})
     commands.add_parser("page").set_defaults(work=None, write=True)
     return parser.parse_args()
 

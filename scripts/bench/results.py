@@ -14,7 +14,8 @@ from bench.plots import draw
 FIGURES = "performance.json"
 PAGE = "performance.md"
 NOTES = "## What bounds it"
-ORDER = ["compare", "limits", "forward", "sizes", "blobs", "objects", "idle", "fairness", "burst"]
+ORDER = ["compare", "limits", "forward", "sizes", "blobs", "objects", "idle"]
+ORDER += ["fairness", "burst", "large"]
 Lines = list[str]
 
 
@@ -315,6 +316,28 @@ def _burst(figures: dict[str, Any]) -> Lines:
     ]
 
 
+def _large(figures: dict[str, Any]) -> Lines:
+    rows = [
+        [
+            what,
+            str(figures[what]["mb_per_s"]),
+            str(figures[what]["client_private_mib_max"]),
+            str(figures[what]["nodes_private_mib_max"]),
+            str(figures[what]["nodes_cpu_s"]),
+        ]
+        for what in ("put", "get")
+    ]
+    head = ["", "MB/s", "client, private MiB", "a node, private MiB", "CPU of all nodes, s"]
+    return [
+        "## A blob larger than memory may be",
+        "",
+        f"`python scripts/bench large`: {figures['mib']:,} MiB through {figures['nodes']} nodes;"
+        " the most that a process had, sampled ten times a second.",
+        "",
+        *_table(head, rows),
+    ]
+
+
 SECTIONS: dict[str, Callable[[Any], Lines]] = {
     "compare": _compare,
     "limits": _limits,
@@ -325,4 +348,5 @@ SECTIONS: dict[str, Callable[[Any], Lines]] = {
     "idle": _idle,
     "fairness": _fairness,
     "burst": _burst,
+    "large": _large,
 }

@@ -79,6 +79,12 @@ def _burst_unended(sections: Sections) -> float:
     return float(figures["puts_at_once"] - sum(figures["ended"].values()))
 
 
+def _large_private(sections: Sections) -> float:
+    figures = sections["large"]["figures"]
+    most = ("client_private_mib_max", "nodes_private_mib_max")
+    return max(float(figures[verb][who]) for verb in ("put", "get") for who in most)
+
+
 TARGETS = [
     Target("get of 64 MiB", 250, "MB/s", False, _ours("get_blob_mb_per_s")),
     Target("put of 64 MiB, three synced copies", 80, "MB/s", False, _ours("put_blob_mb_per_s")),
@@ -124,6 +130,7 @@ TARGETS = [
     Target("false suspicions beside a bulk put", 0, "", True, _figure("fairness", "suspicions")),
     Target("puts of a burst of 10,000 that did not end", 0, "", True, _burst_unended),
     Target("false suspicions in the burst", 0, "", True, _figure("burst", "suspicions")),
+    Target("private memory while 5 GiB are put and got", 200, "MiB", True, _large_private),
 ]  # fmt: skip
 
 
