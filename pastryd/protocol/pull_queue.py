@@ -178,10 +178,15 @@ class PullQueue:
         self._wake = self._context.deadlines.arm(when, self.pump)
 
     def _serve(self, queue: dict[Name, Pulling], room: int, now: float) -> None:
+        refused: Pulling | None = None
         for pull in list(queue.values()):
+            if refused is not None and pull.waits_behind(refused):
+                continue
             while pull.wanted and room >= pull.cost:
                 asked = self._ask(pull, room, now)
                 if not asked:
+                    if pull.size >= 0:
+                        refused = pull
                     break
                 room -= asked
                 queue.pop(pull.name)  # to the end of the queue, or out of it

@@ -366,6 +366,19 @@ class Pulling:
         self.holders[peer.id] = Holder(peer, len(self.holders))
         return True
 
+    def waits_behind(self, refused: "Pulling") -> bool:
+        """Tell whether the path that had no room for another pull has none for this one either.
+
+        A chunk on its way makes eight of them look for room, and most have one path, the same.
+        """
+        if len(self.holders) != 1 or len(refused.holders) != 1:
+            return False
+        (holder,), (other,) = self.holders.values(), refused.holders.values()
+        window = holder.window
+        if window is not other.window or window.probing or not window.outstanding:
+            return False
+        return self.wanted * self.segment_bytes >= refused.wanted * refused.segment_bytes
+
     def good_holders(self) -> Sequence[Holder]:
         """Return those that can be asked, in the order in which they were named."""
         return [h for h in self.holders.values() if h.standing is Standing.GOOD]
