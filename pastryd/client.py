@@ -168,13 +168,16 @@ class Client:
 
     async def get(self, key: str, progress: Progress | None = None) -> bytes:
         """Return a blob whole, verified. For large ones prefer `stream`."""
+        reply = await self._get(parse_key(key))
+        if reply.status is AnswerStatus.OK:
+            return _whole(reply, progress)
         whole = io.BytesIO()
 
         def restart() -> None:
             whole.seek(0)
             whole.truncate()
 
-        async for piece in self.stream(key, restart, progress):
+        async for piece in self._stream_entries(key, reply.data, restart, progress):
             whole.write(piece)
         return whole.getvalue()  # what it wrote to, not a copy
 
@@ -189,17 +192,24 @@ class Client:
         A key may have several index entries, a liar's among them. `restart` is called when all that
         was yielded is void and the next entry is tried; without it that raises `CorruptError`.
         """
-        name = parse_key(key)
-        reply = await self._get(name)
+        reply = await self._get(parse_key(key))
         if reply.status is AnswerStatus.OK:
-            if progress:
-                progress(len(reply.data), len(reply.data))
-            if reply.data:
-                yield reply.data
+            if whole := _whole(reply, progress):
+                yield whole
             return
+        async for piece in self._stream_entries(key, reply.data, restart, progress):
+            yield piece
+
+    async def _stream_entries(
+        self,
+        key: str,
+        entries: Value,
+        restart: Callable[[], None] | None,
+        progress: Progress | None,
+    ) -> AsyncIterator[Value]:
         failure: PastryError = CorruptError(f"{key}: no usable index entry; put the blob again")
         started = False
-        for entry in _entries(name, reply.data):
+        for entry in _entries(parse_key(key), entries):
             if started:
                 if restart is None:
                     raise failure
@@ -324,6 +334,13 @@ class Client:
         """Ask all nodes whom they know, starting at the access node, until nobody is new."""
         access = await self._link.connect()
         return await walk_ring(self.status, show_endpoint(access.access.endpoint))
+
+
+def _whole(reply: Reply, progress: Progress | None) -> bytes:
+    """Return a blob that is one object."""
+    if progress:
+        progress(len(reply.data), len(reply.data))
+    return bytes(reply.data)
 
 
 def parse_key(key: str) -> Name:

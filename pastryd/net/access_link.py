@@ -156,10 +156,12 @@ class AccessLink:
         wait_s = BUSY_WAIT_S
         while True:
             reply = await self._ask_reachable(verb, name, number, value, timeout_s)
-            patience_s = {
-                AnswerStatus.BUSY: timeout_s,
-                AnswerStatus.NOT_READY: NOT_READY_TIMEOUT_S,
-            }.get(reply.status, 0.0)
+            if reply.status is AnswerStatus.BUSY:
+                patience_s = timeout_s
+            elif reply.status is AnswerStatus.NOT_READY:
+                patience_s = NOT_READY_TIMEOUT_S
+            else:
+                return reply
             if clock() - began >= patience_s:
                 return reply
             await asyncio.sleep(wait_s)
@@ -169,7 +171,7 @@ class AccessLink:
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
     ) -> Reply:
         for _ in range(ATTEMPTS):
-            access = await self.connect()
+            access = self._access or await self.connect()
             result = await self._ask_once(verb, name, number, value, timeout_s)
             if isinstance(result, Reply):
                 return result
@@ -200,6 +202,7 @@ class AccessLink:
         try:
             return await future
         except asyncio.CancelledError:
+            driver.abandon(request_id)
             if not driver.stopped.done():
                 driver.call(lambda now: session.cancel(request_id, now))
             raise

@@ -145,16 +145,21 @@ class Driver:
     # -- for whoever owns the driver --
 
     def command(self, command: Callable[[float], int]) -> asyncio.Future[object]:
-        """Give the core a command, which returns a request id; the future gets its result."""
+        """Give the core a command, which returns a request id; the future gets its result.
+
+        Who stops waiting for it says so to `abandon`: the completion may never come.
+        """
         if self._closed:
             raise UnreachableError("this node has stopped")
         future: asyncio.Future[object] = self._loop.create_future()
         request_id = command(clock())
         self._futures[request_id] = future
-        # Whoever is cancelled does not wait for a completion that may never come.
-        future.add_done_callback(lambda _: self._futures.pop(request_id, None))
         self.run(_nothing)
         return future
+
+    def abandon(self, request_id: int) -> None:
+        """Forget who waited for a command's result."""
+        self._futures.pop(request_id, None)
 
     def call(self, step: Callable[[float], T]) -> T:
         """Let the core do something now, and everything that follows from it."""

@@ -295,6 +295,6 @@ async def test_results_that_nobody_waits_for_any_more_are_counted(sides: Sides) 
     side, _ = sides
     future = side.driver.command(lambda now: 1)
     future.cancel()
-    await asyncio.sleep(0)
+    side.driver.abandon(1)
     side.does(lambda core: core.outbox.events.append(Completion(1, "late")))
     assert side.stats.counters == {"completions_unclaimed": 1}
