@@ -6,6 +6,8 @@ round-trip time, loss and queue: one pull; two; one and a TCP flow, either one f
 background pull. Loss strikes after the queue, so that what is lost has used the link. Linux, root.
 
     PYTHONPATH=. python scripts/bench_links.py [--rtt 20 80] [--loss 0 1] [--runs alone two]
+
+Prints a line of JSON for each; `--page FILE...` makes docs/results/links.md of such lines.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,6 +46,7 @@ from link_lab import (
     missing,
     prefer,
 )
+from links_page import write
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name
@@ -51,6 +55,7 @@ from pastryd.service import Service
 from pastryd.state.handle import Handle
 from pastryd.wire.codec import SEGMENT_HEADER_BYTES
 
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 UDP, TCP = 17, 6
 TCP_PORT = 5001
 IN_FLIGHT = 8
@@ -230,6 +235,7 @@ class Bench:
         needed += count * OBJECT_BYTES_MAX
         twice = passage.offered / needed - 1
         return {
+            "mib": count,
             "payload_share_of_link": round(segment_bytes / passage.longest, 3),
             "goodput_share": round(count * OBJECT_BYTES_MAX / spent_s / capacity, 3),
             "sent_twice_percent": round(100 * twice, 2),
@@ -322,7 +328,15 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=96, help="size of the pull alone")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS)
     parser.add_argument("--tcp", default="", help="congestion control; default: the kernel's")
+    parser.add_argument(
+        "--page", type=Path, nargs="+", metavar="FILE", help="renew docs/results/links.* from them"
+    )
     options = parser.parse_args()
+    if options.page:
+        lines = [line for path in options.page for line in path.read_text("utf-8").splitlines()]
+        when = datetime.now(UTC).strftime("%Y-%m-%d")
+        write([json.loads(line) for line in lines], RESULTS, when)
+        return
     if why := missing():
         sys.exit(why)
     for number in (signal.SIGINT, signal.SIGTERM):
