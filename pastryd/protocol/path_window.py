@@ -38,9 +38,6 @@ STARTUP_PRODUCTS = 4
 STARTUP_PACE = 1.25
 LOSS_QUEUED = 0.02
 LOSS_TOLERATED = 0.1
-LOSS_REPLACED_MAX = 0.08
-LOSS_ROUNDS = 8
-"""Loss is smoothed over as many rounds of cruising before more is asked for in its place."""
 DECREASE = 0.9
 INCREASE = 1.125
 """Of the ceiling, after as many rounds as it takes to probe once."""
@@ -62,7 +59,6 @@ class PathWindow:
         "latency_s",
         "limited",
         "limited_background",
-        "loss_share",
         "lost",
         "model",
         "most_outstanding",
@@ -106,8 +102,6 @@ class PathWindow:
         self.arrived = 0
         self.lost = 0
         """Segments of the last rounds."""
-        self.loss_share = 0.0
-        """What a path loses though less is asked for than it carries: asked for in addition."""
         self.latency_s = 0.0
         """Smoothed time from a request to its first segment, queues included; 0: not known."""
         self.progress_at = float("-inf")
@@ -147,7 +141,7 @@ class PathWindow:
             return STARTUP_PACE * self.background_size / latency_s
         if model.phase is Phase.STARTUP or not model.rate:
             return STARTUP_PACE * self.size / latency_s
-        return model.pace / (1 - self.loss_share)
+        return model.pace
 
     def note_limited(self, background: bool) -> None:
         """Note that the window or the pace, not the want, ended what was asked for."""
@@ -205,10 +199,6 @@ class PathWindow:
         total = self.arrived + self.lost
         congested = False
         if total >= ROUND_SEGMENTS_MIN:
-            if model.phase is Phase.CRUISE:
-                # What `LOSS_QUEUED` covers may be queues that others fill: there, do not push.
-                share = min(max(0.0, self.lost / total - LOSS_QUEUED), LOSS_REPLACED_MAX)
-                self.loss_share += (share - self.loss_share) / LOSS_ROUNDS
             congested = self.lost > (LOSS_QUEUED if model.queued else LOSS_TOLERATED) * total
             # Halved, not cleared: short rounds are judged together with the ones before.
             self.arrived >>= 1

@@ -74,26 +74,20 @@ def _link(rtt_s: float, loss: float, queue_bytes: float, stations: int) -> Link:
 
 
 @pytest.mark.parametrize(
-    ("rtt_s", "loss", "queue_bytes", "settled_s", "least", "twice_most"),
+    ("rtt_s", "loss", "queue_bytes", "least", "twice_most"),
     [
-        (0.02, 0.0, 100_000, 1.0, 0.92, 0.03),
-        (0.02, 0.05, 250_000, 1.0, 0.80, 0.08),
-        (0.08, 0.01, 1_000_000, 1.0, 0.80, 0.04),
-        (0.08, 0.05, 1_000_000, 4.0, 0.86, 0.08),
+        (0.02, 0.0, 100_000, 0.92, 0.03),
+        (0.02, 0.05, 250_000, 0.80, 0.08),
+        (0.08, 0.01, 1_000_000, 0.80, 0.04),
     ],
 )
 def test_one_pull_fills_the_link(
-    rtt_s: float,
-    loss: float,
-    queue_bytes: float,
-    settled_s: float,
-    least: float,
-    twice_most: float,
+    rtt_s: float, loss: float, queue_bytes: float, least: float, twice_most: float
 ) -> None:
     link = _link(rtt_s, loss, queue_bytes, 2)
     flow = Flow(link, 0)
     flow.start()
-    link.run_for(settled_s)
+    link.run_for(1.0)
     before, sent_before = flow.delivered, len(link.stations[1].sent)
     link.run_for(1.0)
     got = flow.delivered - before
