@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pastryd.sim.results import Grid
+
 ALONE = {
     "payload_share_of_link": "payload fits in, % of the link",
     "goodput_share": "of that used, %",
@@ -59,20 +61,16 @@ def page(rows: Sequence[Row], when: str) -> list[str]:
         "What headers and seals leave of the link is 100 %.",
         "",
     ]
-    lines += _table(
-        ["RTT, ms", "queue", "loss, %", "size, MiB", *ALONE.values()],
-        [
-            [*_link(row), str(row["mib"]), *_cells(row, ALONE)]
-            for row in rows
-            if row["run"] == "alone"
-        ],
-    )
+    alone = Grid(("RTT, ms", "queue", "loss, %", "size, MiB", *ALONE.values()))
+    both = Grid(("RTT, ms", "queue", "loss, %", "who", *SHARED.values()))
+    for row in rows:
+        if row["run"] == "alone":
+            alone.rows.append((*_link(row), str(row["mib"]), *_cells(row, ALONE)))
+        else:
+            both.rows.append((*_link(row), _who(row), *_cells(row, SHARED)))
+    lines += alone.lines()
     lines += ["", "## Two at once", "", "Of 10 s, after both had 3 s to settle.", ""]
-    lines += _table(
-        ["RTT, ms", "queue", "loss, %", "who", *SHARED.values()],
-        [[*_link(row), _who(row), *_cells(row, SHARED)] for row in rows if row["run"] != "alone"],
-    )
-    return lines
+    return lines + both.lines()
 
 
 def _link(row: Row) -> list[str]:
@@ -85,8 +83,3 @@ def _who(row: Row) -> str:
 
 def _cells(row: Row, columns: dict[str, str]) -> list[str]:
     return [f"{100 * row[k]:.1f}" if k in PERCENT_OF_ONE else f"{row[k]:g}" for k in columns]
-
-
-def _table(head: list[str], body: list[list[str]]) -> list[str]:
-    cells = [head, ["---"] * len(head), *body]
-    return ["| " + " | ".join(row) + " |" for row in cells]
