@@ -170,7 +170,7 @@ class Client:
         """Return a blob whole, verified. For large ones prefer `stream`."""
         reply = await self._get(parse_key(key))
         if reply.status is AnswerStatus.OK:
-            return _whole(reply, progress)
+            return bytes(_whole(reply, progress))
         whole = io.BytesIO()
 
         def restart() -> None:
@@ -336,11 +336,11 @@ class Client:
         return await walk_ring(self.status, show_endpoint(access.access.endpoint))
 
 
-def _whole(reply: Reply, progress: Progress | None) -> bytes:
+def _whole(reply: Reply, progress: Progress | None) -> Value:
     """Return a blob that is one object."""
     if progress:
         progress(len(reply.data), len(reply.data))
-    return bytes(reply.data)
+    return reply.data
 
 
 def parse_key(key: str) -> Name:
