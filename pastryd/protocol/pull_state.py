@@ -401,20 +401,27 @@ class Pulling:
         }
         return [h for h in self.holders.values() if h.number in numbers]
 
+    def _those_that_are(self, code: int) -> int:
+        """Return a mask of the segments with this byte."""
+        ones = bytearray(b"0" * 256)
+        ones[code] = ord("1")
+        return int(self.state.translate(ones)[::-1], 2)
+
     def check_invariants(self) -> None:
         """Assert what must hold between two steps."""
         assert self.waiters
         assert len(self.state) == self.count
         assert self.wanted == self.state.count(WANTED)
-        assert self.left == sum(1 for code in self.state if code < RECEIVED) > 0
-        asked = [0] * self.count
+        assert self.left == self.wanted + self.state.count(ASKED) > 0
+        missing = 0
         for request in self.requests.values():
             assert not request.lapsed and request.left == request.missing.bit_count() > 0
-            for i in range(64):
-                if request.missing >> i & 1:
-                    asked[request.first + i] += 1
-        for code, times in zip(self.state, asked, strict=True):
-            assert times <= 1 and (code != ASKED or times == 1) and (code != WANTED or not times)
+            mask = request.missing << request.first
+            assert not missing & mask, "two requests ask for one segment"
+            missing |= mask
+        assert not missing >> self.count
+        assert not self._those_that_are(ASKED) & ~missing, "asked for by nobody"
+        assert not self._those_that_are(WANTED) & missing
         assert len(self.lapsed) <= LAPSED_MAX
         if self.size >= 0:
             assert len(self.value) == self.size
