@@ -13,7 +13,8 @@ it closed. Otherwise one dead neighbour in a ring of thousands would make us cla
 from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import islice
+from operator import lt
 from typing import cast
 
 from pastryd.ids import ID_BYTES, RING, RING_MASK, NodeId, Position
@@ -312,11 +313,9 @@ class LeafSet:
         """Assert what always holds."""
         ids, count = self._ids, len(self._ids) - 1
         assert len(ids) == len(self._handles) <= 2 * self._side_max + 1
-        assert all(a < b for a, b in pairwise(ids))
+        assert all(map(lt, ids, islice(ids, 1, None)))
         assert ids[self._at] == self.owner and self._handles[self._at] is None
-        for node_id, handle in zip(ids, self._handles, strict=True):
-            assert (handle is None) == (node_id == self.owner)
-            assert handle is None or handle.id == node_id
+        assert ids == [self.owner if handle is None else handle.id for handle in self._handles]
         assert self._right_count <= self._side_max and self._left_count <= self._side_max
         if self._open:
             assert self._right_count + self._left_count == count

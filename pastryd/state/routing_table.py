@@ -160,13 +160,19 @@ class RoutingTable:
         """Assert what always holds."""
         count = 0
         for row, slots in self._rows.items():
-            assert len(slots.handles) == len(slots.rtts) == self._mask + 1
-            assert any(slots.handles), "an empty row was kept"
-            for column, handle in enumerate(slots.handles):
+            handles, rtts = slots.handles, slots.rtts
+            assert len(handles) == len(rtts) == self._mask + 1
+            assert any(handles), "an empty row was kept"
+            below = self._shift - row * self._bits
+            prefix = self.owner >> below
+            own = prefix & self._mask
+            assert handles[own] is None, "who shares our digit has its slot in a further row"
+            prefix -= own
+            for column, handle in enumerate(handles):
                 if handle is None:
-                    assert slots.rtts[column] == inf
+                    assert rtts[column] == inf
                 else:
-                    assert self.slot_of(handle.id) == (row, column)
-                    assert slots.rtts[column] >= 0
+                    assert handle.id >> below == prefix + column
+                    assert rtts[column] >= 0
                     count += 1
         assert count == self._count
