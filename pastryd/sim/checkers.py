@@ -116,8 +116,9 @@ class Copies:
     def check(self) -> None:
         """Every acknowledged blob has a copy, or all its holders died within one window."""
         k = self._scenario.world.config.replicas
-        for name in self._workload.acknowledged:
-            if self.holders(name):
+        disks = [node.disk.items for node in self._scenario.live]
+        for name, value in self._workload.acknowledged.items():
+            if any(items.get(name) == value for items in disks):
                 if name in self._gone_at:
                     del self._gone_at[name]
                     self.excused.pop(name, None)
