@@ -69,13 +69,13 @@ def test_plots_are_drawn_where_matplotlib_is(tmp_path: Path) -> None:
 
 
 def test_tables_built_directly_are_those_that_the_protocol_builds() -> None:
-    table = direct(seed=1, size=500, lookups=5_000)
+    table = direct(seed=1, size=250, lookups=5_000)
     assert table.grid is not None
     ours, joined = table.grid.document()
     assert joined["leaf sets that differ"] == 0
     assert joined["of which no node fits"] == 0
     assert ours["slots filled"] == ours["slots for which a node exists"]
-    assert float(joined["slots filled"]) > 0.97 * float(ours["slots filled"])
+    assert float(joined["slots filled"]) > 0.98 * float(ours["slots filled"])
     assert float(joined["hops"]) == pytest.approx(float(ours["hops"]), rel=0.03)
     assert float(joined["stretch"]) < 2.5
 
