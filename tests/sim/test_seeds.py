@@ -18,7 +18,7 @@ REGRESSIONS = [
     if line and not line.startswith("#")
 ]
 FRESH = 20
-FRESH_S = 12.0
+FRESH_S = 8.0
 
 
 @pytest.mark.parametrize("seed", [*FIXED, *REGRESSIONS])
