@@ -10,6 +10,7 @@ asyncio's own datagram endpoint would cost 18-32 µs per datagram; a socket of o
 """
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -48,6 +49,9 @@ CONTROL_PAYLOAD_MAX = 512
 DRAIN_ROUNDS_MAX = 64
 """Store replies lead to further requests; after so many rounds others get their turn."""
 
+BULK_TRAIN_BYTES = 16 << 10
+"""A train that long is bulk, too."""
+
 SEND_QUEUE_BYTES_MAX = 2 << 20
 """What may wait for the kernel; more is dropped, as the network would."""
 
@@ -58,6 +62,8 @@ clock: Callable[[], float] = partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 )
 """Returns seconds that never jump back and go on while the machine sleeps."""
+
+_let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Core(Protocol):
@@ -137,6 +143,8 @@ class Driver:
         self._spare = [bytearray(RECEIVE_BYTES)]
         self._bulk: deque[tuple[bytearray, int, int, Address]] = deque()
         """What was received and waits to be opened: buffer, bytes, step, sender's address."""
+        self._was_bulk = False
+        """This step opened or sent bulk."""
         self._futures: dict[int, asyncio.Future[object]] = {}
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when the driver has stopped; holds the exception if it stopped because of one."""
@@ -197,6 +205,11 @@ class Driver:
             step(*arguments)
             self._drain()
             self._arm()
+            if self._was_bulk:
+                # Between two pieces: a process that carries somebody's small message would wait for
+                # the rest of our time slice, some ms, else; and a get passes several of them.
+                self._was_bulk = False
+                _let_others_run()
         except Exception as error:  # the one place: a core that failed half way must not go on
             self.fail(error)
 
@@ -242,6 +255,7 @@ class Driver:
             self._loop.call_soon(self.run, self._handle_bulk)
         self._open_train(memoryview(buffer)[:size], step, address, clock())
         self._spare.append(buffer)
+        self._was_bulk = True
 
     def _open_train(self, train: memoryview, step: int, address: Address, now: float) -> None:
         for payloads, sender, is_hello in self._sessions.open_train(train, step, address, now):
@@ -324,6 +338,7 @@ class Driver:
         if train is None:
             return
         step = len(payloads[0]) + OVERHEAD_BYTES
+        self._was_bulk |= len(train) > BULK_TRAIN_BYTES
         sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
         if sent < len(train):
             self._keep_unsent(train[sent:], step, receiver.endpoint)
