@@ -1,6 +1,9 @@
-"""Items of one blob on their way to the access node: a bounded number at a time.
+"""Items of one blob on their way to the access node: no more at a time than make it faster.
 
-Knows how many copies the least replicated of them has; not what they are.
+Too many only wait for each other at the access node and the replicas, and whoever asks those for
+something small waits behind them. So their number follows how long they wait, as TCP Vegas sets its
+window (Brakmo, Peterson 1995, section 3.2): time taken against that of an item sent alone. Knows
+how many copies the least replicated item has; not what they are.
 """
 
 import asyncio
@@ -8,13 +11,53 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from pastryd.ids import Name
+from pastryd.net.driver import clock
 from pastryd.protocol.items import Value
 
 IN_FLIGHT = 8
-"""Chunks on their way at once: what a blob of any size costs in memory, in MiB."""
+"""Chunks on their way at once, at most: what a blob of any size costs in memory, in MiB."""
+FIRST_WIDTH = 4
+LEAST_WIDTH = 2
+ALONE_FIRST = 16
+ALONE_EVERY = 64
+"""Of so many chunks one is sent alone, which costs what is under way once (BBR's ProbeRTT: Cardwell
+et al. 2016). A shorter blob is over before it could disturb anybody."""
+WAITING_LOW = 0.5
+WAITING_HIGH = 1.0
+"""How many of those under way should wait for others: none would mean an idle moment."""
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes done so far and, once known, of how many."""
+
+
+class Width:
+    """How many items may be under way, from what they take; pure arithmetic."""
+
+    __slots__ = ("_alone_s", "_width")
+
+    def __init__(self) -> None:
+        self._width = float(FIRST_WIDTH)
+        self._alone_s = 0.0
+        """What one took that was sent alone; 0: not known."""
+
+    @property
+    def items(self) -> int:
+        """How many, from LEAST_WIDTH to IN_FLIGHT."""
+        return int(self._width)
+
+    def sent_alone(self, took_s: float) -> None:
+        """Take what an item took that waited for no other."""
+        self._alone_s = took_s
+
+    def sent_among(self, took_s: float) -> None:
+        """Take what one of several took. Before one was sent alone that says nothing."""
+        if not self._alone_s:
+            return
+        waiting = self._width * (1 - self._alone_s / took_s)
+        if waiting < WAITING_LOW:
+            self._width = min(self._width + 1 / self._width, IN_FLIGHT)
+        elif waiting > WAITING_HIGH:
+            self._width = max(self._width - 1 / self._width, LEAST_WIDTH)
 
 
 class PutWindow:
@@ -29,19 +72,31 @@ class PutWindow:
         self._progress = progress
         self._puts: deque[tuple[asyncio.Task[tuple[int, bool]], int]] = deque()
         self._done = 0
+        self._sent = 0
+        self._width = Width()
         self.copies = 1 << 30
         """The fewest that any item has."""
         self.complete = True
 
     async def add(self, name: Name, value: Value, content_bytes: int) -> None:
         """Send one item, once there is room."""
-        while len(self._puts) >= IN_FLIGHT:
+        alone = content_bytes > 0 and self._sent % ALONE_EVERY == ALONE_FIRST
+        self._sent += content_bytes > 0
+        while self._puts and (alone or len(self._puts) >= self._width.items):
             await self._first()
 
         async def put() -> tuple[int, bool]:
-            return await self._put_object(name, value)
+            began = clock()
+            result = await self._put_object(name, value)
+            if alone:
+                self._width.sent_alone(clock() - began)
+            elif content_bytes:
+                self._width.sent_among(clock() - began)
+            return result
 
         self._puts.append((asyncio.create_task(put()), content_bytes))
+        if alone:
+            await self._first()
 
     async def add_all(self, items: Sequence[tuple[Name, bytes]]) -> None:
         """Send several items that are not content themselves."""
