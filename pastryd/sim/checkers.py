@@ -22,6 +22,8 @@ PULLS_MAX = 200
 PEERS_MAX = 600
 """Machines, and clients of late."""
 MISSING_MAX = 2000
+MERGE_PERIODS = 5
+"""Of `merge_s`: within so many, rings that were split have looked for each other (0012)."""
 
 
 class CheckError(AssertionError):
@@ -109,6 +111,11 @@ class Copies:
             and n.stalled_since is None
             and n.started_at < get.began - self._window_s
         ]
+        merge_s = MERGE_PERIODS * scenario.world.config.merge_s
+        if get.began < scenario.parted_until + self._window_s + merge_s:
+            # Two rings may still have to find each other; "not found" is the word of the asked one.
+            ring = ring_of(scenario, get.node)
+            holders = [n for n in holders if n.id in ring]
         if holders:
             text = f"{get.name.hex()[:8]} has {len(holders)} holders, answer: {get.result}"
             raise CheckError("not found", text)
@@ -142,6 +149,18 @@ class Copies:
         recent = {m for t, m in losses if t >= losses[-1][0] - self._window_s}
         others = [m for m in self._bystanders[name] if m not in recent]
         return not others or len(recent) >= self._scenario.world.config.replicas
+
+
+def ring_of(scenario: "Scenario", node: SimNode) -> set[NodeId]:
+    """Return who is in the ring that a node is in: whom leaf sets lead to, from it on."""
+    by_id = {n.id: n for n in scenario.live}
+    found, ahead = {node.id}, [node]
+    while ahead:
+        for handle in ahead.pop().core.context.leaf_set.members():
+            if handle.id in by_id and handle.id not in found:
+                found.add(handle.id)
+                ahead.append(by_id[handle.id])
+    return found
 
 
 class Load:

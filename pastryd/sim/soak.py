@@ -14,7 +14,7 @@ from random import Random
 from typing import TextIO
 
 from pastryd.sim import checkers, faults
-from pastryd.sim.checkers import CheckError, Copies, Load
+from pastryd.sim.checkers import MERGE_PERIODS, CheckError, Copies, Load
 from pastryd.sim.fault_draws import REPAIR_WINDOW_S, FaultDraws
 from pastryd.sim.large import LargeBlobs
 from pastryd.sim.logbook import tell
@@ -28,8 +28,6 @@ Echo = Callable[[str], object]
 
 CALM_WINDOW_S = 30.0
 LIVENESS_S = 120.0
-MERGE_PERIODS = 5
-"""Of `merge_s`: within so many, rings that were split have looked for each other (0012)."""
 LARGE_GET_CHANCE = 0.15
 """In each step of the safety phase, once there is a large blob."""
 SENT_PER_S_MAX = 4000.0

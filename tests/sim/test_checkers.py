@@ -204,3 +204,38 @@ def test_who_leaves_a_ring_in_parts_takes_a_copy_with_it() -> None:
         else:
             swarm.copies.check()
             assert name in swarm.copies.excused
+
+
+def asked_in_a_ring_of_others(parted_ago_s: float) -> Swarm:
+    """A get begins in a ring that has split off, of which no holder is a member."""
+    swarm = Swarm(8)
+    name = swarm.fill(1)[0]
+    others = [m for m in range(8) if m not in swarm.holders(name)][:2]
+    swarm.world.links.split([others])
+    swarm.run(20)
+    swarm.parted_until = swarm.world.now - parted_ago_s
+    swarm.workload.get(swarm.machines[others[0]], name)
+    return swarm
+
+
+def test_not_found_in_a_ring_that_has_yet_to_find_the_holders_is_excused() -> None:
+    swarm = asked_in_a_ring_of_others(parted_ago_s=14.0)
+    swarm.run(15)
+    assert swarm.workload.counts == {"puts": 1, "acknowledged": 1, "gets NOT_FOUND": 1}
+
+
+def test_not_found_in_a_ring_that_ought_to_have_found_the_holders_is_none() -> None:
+    swarm = asked_in_a_ring_of_others(parted_ago_s=65.0)
+    with pytest.raises(CheckError, match=r"^not found: .* has 3 holders"):
+        swarm.run(15)
+
+
+def test_not_found_is_wrong_while_a_holder_is_in_the_same_ring() -> None:
+    swarm = Swarm(8)
+    name = swarm.fill(1)[0]
+    swarm.parted_until = swarm.world.now - 14.0
+    for machine in swarm.holders(name):
+        swarm.machines[machine].core.items.storage.inventory.discard(name)
+    with pytest.raises(CheckError, match=r"^not found: .* has 3 holders"):
+        swarm.workload.get(swarm.machines[0], name)
+        swarm.run(15)
