@@ -8,7 +8,7 @@ from pastryd.protocol.pull_state import Pulled, PullResult
 from tests.support.network import VirtualNetwork
 
 
-# An hour is twelve times the longest that a node of this ring waits for anything.
+# An hour is six times the longest that a node keeps or waits for anything (600 s).
 @pytest.mark.parametrize("stall_s", [0.4, 5.0, 600.0, 3600.0])
 def test_a_stall_is_nobodys_round_trip_time(stall_s: float) -> None:
     network = VirtualNetwork(seed=4)
