@@ -4,8 +4,9 @@ Every datagram to a peer leaves through `Context.send`, which keeps the amplific
 DESIGN sec. 4: until an address has proved that it receives what we send to it, it is sent at most
 three times what it sent us, except for a `Hello`, which is what proves it. What must wait meanwhile
 is held (bounded) and follows at once when the `Welcome` comes. Addresses that only others name get
-a few Hellos in all: a liar must not aim us at a machine that never spoke. A question that is no
-longer than a Hello goes in its place, under the same budget: its answer proves the address as well.
+a few Hellos in all: a liar must not aim us at a machine that never spoke. A short question goes in
+place of a Hello, under the same budget: its answer proves the address as well. So does a short
+`Route`, whose `HopAck` proves nothing, but earns credit for the next one.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,9 @@ from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(64)
-HELLO_BYTES = len(encode(Hello((1 << 63) - 1, HELLO_PADDING)))
+STAND_IN_BYTES_MAX = 160
+"""What may go in place of a Hello of 77: a probe of a leaf set is as short as that, a routed lookup
+is not. Both are small beside what the budget below lets through."""
 HELLO_ATTEMPTS = 3
 HEARSAY_HELLOS_PER_S = 50.0
 HEARSAY_HELLOS_BURST = 256.0
@@ -114,7 +117,8 @@ class Context:
     def send_bytes(self, data: bytes, peer: Peer, now: float, *, is_question: bool = False) -> None:
         """Send an encoded message; held while the peer's address is unproven and out of credit.
 
-        `is_question`: the answer proves the address, so that it may stand in for the Hello.
+        `is_question`: the answer proves the address, or gives credit, so that it may stand in for
+        the Hello.
         """
         if peer.rumour is not None:
             self._verify_rumour(peer, now)
@@ -157,9 +161,8 @@ class Context:
 
     def _may_stand_for_hello(self, data: bytes, unproven: Unproven, now: float) -> bool:
         """Tell whether a question may go to an unproven address without credit for it."""
-        return (
-            len(data) <= HELLO_BYTES and not unproven.hello_nonce and self._hearsay_hellos.take(now)
-        )
+        is_short = len(data) <= STAND_IN_BYTES_MAX
+        return is_short and not unproven.hello_nonce and self._hearsay_hellos.take(now)
 
     def _hold(self, data: bytes, peer: Peer, unproven: Unproven, now: float) -> None:
         if len(unproven.held) >= HELD_MAX:

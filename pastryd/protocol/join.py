@@ -310,9 +310,9 @@ class Joiner(Application):
     def _measure(self, best: Peer, answer: RowReply, rounds: int, now: float) -> None:
         context = self._context
         hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
-        if answer.row:
-            hops = context.rng.sample(hops, min(len(hops), WALK_PINGS))
-        hops = sorted(hops, key=lambda hop: hop.rtt_us)[:WALK_PINGS]
+        # Who is beside us is as far from the teller as we are; in its first row all are near it.
+        apart_us = int((best.srtt_s or 0.0) * 1e6) if answer.row else 0
+        hops = sorted(hops, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
         outstanding = len(hops)
         nearest = best
 

@@ -40,6 +40,9 @@ CALM_PERIODS = 3
 it sees would be a rate of many."""
 CANDIDATES_MAX = 2
 """How many nodes are measured of one row that may be nearer than those in our slots."""
+MISSING_MEASURED_MAX = 4
+"""How many of a row that fit in empty slots are measured, the nearest first: they choose among us
+and others as we do, and are the likeliest to want us."""
 WORTH_A_MESSAGE = 0.65
 """A newcomer says that it is nearer than our entry if it is by so much; its next ping says the
 rest."""
@@ -282,18 +285,29 @@ class TableUpkeep:
         )
 
     def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
-        """Fill empty slots from a row, and measure those few that promise to be nearer than ours.
+        """Fill empty slots from a row; measure the nearest there, and who may be nearer than ours.
 
-        From us an entry is at least as far as it is from the teller, less the way to the teller.
+        From us an entry is at least as far as it is from the teller less the way to the teller, and
+        at most as far as both together. That is believed of all others: whoever told us has heard
+        from them within its period, and we shall within ours, or when we route through them.
         """
         table = self._context.table
+        way_s = teller.srtt_s or 0.0
+        missing: list[Hop] = []
         promising: list[tuple[float, Handle]] = []
-        for handle, rtt_us in entries:
-            wanted_s = table.wanted_s(handle.id)
+        for hop in entries:
+            wanted_s, rtt_s = table.wanted_s(hop.handle.id), hop.rtt_us / 1e6
             if wanted_s == inf:
-                self.suggest(handle, now)
-            elif rtt_us / 1e6 - (teller.srtt_s or 0.0) < wanted_s:
-                promising.append((rtt_us / 1e6 - wanted_s, handle))
+                missing.append(hop)
+            elif rtt_s - way_s < wanted_s:
+                promising.append((rtt_s - wanted_s, hop.handle))
+        missing.sort(key=lambda hop: hop.rtt_us or RTT_US_MAX)
+        left = MISSING_MEASURED_MAX
+        for handle, rtt_us in missing:
+            if left and self.suggest(handle, now):
+                left -= 1
+            elif table.wanted_s(handle.id) == inf and self._context.usable(handle.id):
+                table.consider(handle, rtt_us / 1e6 + way_s if rtt_us else None)
         promising.sort(key=itemgetter(0))
         left = CANDIDATES_MAX
         for _, handle in promising:
