@@ -271,7 +271,7 @@ class LeafSetUpkeep:
             member = leaf_set.get(node_id)
             if member is not None and member.incarnation <= incarnation and node_id != peer.id:
                 self._doubt(context.peers.of(member), peer.id, now)
-        if message.active and message.summary and not leaf_set.spans_ring:
+        if message.active and message.summary and leaf_set.has_gap:
             named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
             neighbours = views.neighbours_in(message.summary, message.nonce, peer.id, named)
             leaf_set.note_neighbours(peer.id, *neighbours)
@@ -302,8 +302,9 @@ class LeafSetUpkeep:
             context.neighborhood.consider(peer.told, peer.srtt_s)
         if changed and fresh:
             self._on_change(peer.handle, True, now)
-            for handle in before:
-                if handle.id not in context.leaf_set:
+            if len(context.leaf_set) == len(before):
+                kept = {handle.id for handle in context.leaf_set.members()}
+                for handle in [handle for handle in before if handle.id not in kept]:
                     self._on_change(handle, False, now)
 
     def is_buried(self, handle: Handle) -> bool:

@@ -118,16 +118,17 @@ class Replication:
         self._unsettled_at = now
         if self._wheel is None:
             return
-        self._unequal = {peer.id: None for peer in self._partners()}
+        self._unequal = {partner.id: None for partner in self._partners()}
         self._again_s = AGAIN_S
         self._arm_round(now, SOON_S)
 
     def recheck(self, now: float) -> None:
         """An item of ours was lost: compare soon, so that a good copy comes back."""
         if self._wheel is not None:
-            for peer in self._partners():
+            for partner in self._partners():
+                peer = self._context.peers.of(partner)
                 peer.holds_items = True  # what they said before they got theirs means nothing now
-            self._unequal = {peer.id: None for peer in self._partners()}
+            self._unequal = {partner.id: None for partner in self._partners()}
             self._again_s = AGAIN_S
             self._arm_round(now, SOON_S)
 
@@ -148,12 +149,9 @@ class Replication:
         """How many items we know that we lack."""
         return len(self._queue) + len(self._pulling)
 
-    def _partners(self) -> list[Peer]:
+    def _partners(self) -> tuple[Handle, ...]:
         """Return the nodes within k places on either side: nobody else shares a range with us."""
-        leaf_set = self._context.leaf_set
-        replicas = self._context.config.replicas
-        near = {h.id: h for h in (*leaf_set.right[:replicas], *leaf_set.left[:replicas])}
-        return [self._context.peers.of(handle) for handle in near.values()]
+        return self._context.leaf_set.beside(self._context.config.replicas)
 
     def _arm_round(self, now: float, wait_s: float) -> None:
         """Have a round after about `wait_s`, but not later than one that is armed."""
@@ -171,7 +169,8 @@ class Replication:
         if self.leaving:
             return
         if self._is_active() and not self._queue and not self._pulling:
-            for peer in self._partners():
+            for partner in self._partners():
+                peer = context.peers.of(partner)
                 differed = peer.id in self._unequal
                 if self._unequal and not differed:
                     continue
@@ -179,13 +178,16 @@ class Replication:
                     continue
                 if not context.usable(peer.id):
                     continue
-                arcs = context.leaf_set.shared_ranges(peer.id, config.replicas)
-                if arcs and (self._holds_any or peer.holds_items):
+                arcs: Sequence[Arc] = ()
+                if self._holds_any or peer.holds_items:
+                    arcs = context.leaf_set.shared_ranges(peer.id, config.replicas)
+                if arcs:
                     self._start_comparing(peer, arcs, now)
                 else:
                     self._unequal.pop(peer.id, None)
-        partners = {peer.id for peer in self._partners()}
-        self._unequal = {i: None for i in self._unequal if i in partners}
+        if self._unequal:
+            partners = {partner.id for partner in self._partners()}
+            self._unequal = {i: None for i in self._unequal if i in partners}
         wait_s = config.reconcile_s
         if self._unequal or self.missing:
             wait_s = self._again_s

@@ -98,6 +98,9 @@ class Links:
                     return ()
                 start = departed
         random = self._rng.random
+        if not (self.loss or self.duplication or self.reordering):
+            delay = self.latency.delay_s(sender, receiver) * (_LEAST + _SPAN * random())
+            return (start + delay,)
         if self.duplication and random() < self.duplication:
             return (*self._one(sender, receiver, start), *self._one(sender, receiver, start))
         return self._one(sender, receiver, start)

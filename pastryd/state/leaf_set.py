@@ -93,14 +93,15 @@ class LeafSet:
         return len(self._ids) - 1
 
     def __contains__(self, node_id: object) -> bool:
-        return isinstance(node_id, int) and self.get(Position(node_id)) is not None
+        ids = self._ids
+        index = bisect_left(ids, cast(NodeId, node_id))
+        return index < len(ids) and ids[index] == node_id and index != self._at
 
     def get(self, node_id: NodeId) -> Handle | None:
         """Return the member with this id."""
-        index = bisect_left(self._ids, node_id)
-        if index < len(self._ids) and self._ids[index] == node_id:
-            return self._handles[index]
-        return None
+        ids = self._ids
+        index = bisect_left(ids, node_id)
+        return self._handles[index] if index < len(ids) and ids[index] == node_id else None
 
     def members(self) -> tuple[Handle, ...]:
         """Return every member once, clockwise from the owner."""
@@ -120,6 +121,13 @@ class LeafSet:
     def left(self) -> tuple[Handle, ...]:
         """The counter-clockwise side, nearest first."""
         return self.members()[len(self._ids) - 1 - self._left_count :][::-1]
+
+    def beside(self, count: int) -> tuple[Handle, ...]:
+        """Return the `count` nearest of either side, each once: clockwise, then the others."""
+        members = self.members()
+        rights = min(count, self._right_count)
+        lefts = max(rights, len(members) - min(count, self._left_count))
+        return members[:rights] + members[lefts:][::-1]
 
     @property
     def immediate_right(self) -> Handle | None:
@@ -152,6 +160,11 @@ class LeafSet:
     def is_full(self) -> bool:
         """Both sides have all the nodes that they can hold, and share none."""
         return len(self._ids) - 1 == 2 * self._side_max
+
+    @property
+    def has_gap(self) -> bool:
+        """The ring is larger than what we know of it, and a side lacks nodes."""
+        return self._open and len(self._ids) - 1 != 2 * self._side_max
 
     @property
     def spans_ring(self) -> bool:
@@ -294,7 +307,7 @@ class LeafSet:
         If our two ends are neighbours, the set spans the ring. Otherwise who is next to an end
         may lengthen that side, however far away it lies.
         """
-        if not self._open or self.is_full:
+        if not self.has_gap:
             return
         leftmost, rightmost = self.extremes
         if leftmost is not None and node_id == leftmost.id:

@@ -7,30 +7,33 @@ knows no messages and no time.
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
+from struct import pack, unpack_from
 
-from pastryd.ids import RING_MASK, NodeId, clockwise
+from pastryd.ids import ID_BITS, RING_MASK, NodeId, clockwise
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import LeafSet
 
 TAG_BYTES = 2
 Around = dict[NodeId, list[Handle]]
 """Of members: whom each of them has in its leaf set, as far as we know."""
-_TAG_SHIFT = 128 - 8 * TAG_BYTES
+_TAG_SHIFT = ID_BITS - 8 * TAG_BYTES
+_TAG_MASK = (1 << 8 * TAG_BYTES) - 1
 
 
-def tag_of(node_id: int, salt: int) -> bytes:
-    """Return the tag of a node; `salt` is odd."""
-    return (((node_id * salt) & RING_MASK) >> _TAG_SHIFT).to_bytes(TAG_BYTES, "big")
+def tags_of(node_ids: Iterable[NodeId], salt: int) -> list[int]:
+    """Return the tags of nodes; `salt` is odd."""
+    return [(node_id * salt) >> _TAG_SHIFT & _TAG_MASK for node_id in node_ids]
 
 
 def summarize(members: Sequence[Handle], salt: int) -> bytes:
     """Return the summary of a leaf set, `members` clockwise from its owner."""
-    return b"".join([tag_of(handle.id, salt) for handle in members])
+    tags = tags_of([handle.id for handle in members], salt)
+    return pack(f">{len(tags)}H", *tags)
 
 
-def tags_in(summary: bytes) -> list[bytes]:
+def tags_in(summary: bytes) -> tuple[int, ...]:
     """Return the tags of a summary in its order."""
-    return [summary[i : i + TAG_BYTES] for i in range(0, len(summary), TAG_BYTES)]
+    return unpack_from(f">{len(summary) // TAG_BYTES}H", summary)
 
 
 def nearest_around(
@@ -107,8 +110,10 @@ def lacking(
     without: Collection[NodeId] = (),
 ) -> tuple[Handle, ...]:
     """Return those of `nearest_around` another node who are not in its summary."""
-    known = frozenset(tags_in(summary))
-    unnamed = {h.id for h in leaf_set.members() if tag_of(h.id, salt) not in known}
+    known = tags_in(summary)
+    ids = [handle.id for handle in leaf_set.members()]
+    tags = tags_of(ids, salt)
+    unnamed = {i for i, tag in zip(ids, tags, strict=True) if tag not in known}
     if not unnamed:
         return ()
     near = nearest_around(leaf_set, other_id, side_max, without)
@@ -116,14 +121,14 @@ def lacking(
 
 
 def neighbours_in(
-    summary: bytes, salt: int, owner_id: NodeId, known_ids: Iterable[NodeId]
+    summary: bytes, salt: int, owner_id: NodeId, known_ids: Sequence[NodeId]
 ) -> tuple[NodeId, NodeId]:
     """Return who the owner of a summary has next to it, left and right, if they are known.
 
     In the place of an unknown one stands the owner itself.
     """
     tags = tags_in(summary)
-    by_tag = {tag_of(node_id, salt): node_id for node_id in known_ids}
     if not tags:
         return owner_id, owner_id
+    by_tag = dict(zip(tags_of(known_ids, salt), known_ids, strict=True))
     return by_tag.get(tags[-1], owner_id), by_tag.get(tags[0], owner_id)
