@@ -22,7 +22,7 @@ from pastryd.protocol.outbox import (
 class VirtualDisk:
     """The items of one node. Writes that were not answered before a crash are lost with it."""
 
-    __slots__ = ("capacity_bytes", "failing", "items", "used_bytes", "write_s")
+    __slots__ = ("_busy_until", "capacity_bytes", "failing", "items", "used_bytes", "write_s")
 
     def __init__(self, write_s: float = 0.001, capacity_bytes: int | None = None) -> None:
         self.items: dict[Name, bytes] = {}
@@ -33,6 +33,7 @@ class VirtualDisk:
         """None: as much as wanted."""
         self.failing = False
         """Every write fails."""
+        self._busy_until = 0.0
 
     @property
     def full(self) -> bool:
@@ -42,6 +43,17 @@ class VirtualDisk:
     @full.setter
     def full(self, is_full: bool) -> None:
         self.capacity_bytes = 0 if is_full else None
+
+    def done_at(self, request: StoreRequest, now: float) -> float:
+        """Return when to perform a request: reads at once, writes in the order of their coming.
+
+        So does the real store's one writer; a disk that becomes fast again must not let a write
+        overtake a delete before it.
+        """
+        if type(request) is ReadItem:
+            return now
+        self._busy_until = max(now + self.write_s, self._busy_until)
+        return self._busy_until
 
     def perform(self, request: StoreRequest) -> StoreReply:
         """Do what a store would do."""

@@ -14,7 +14,7 @@ from struct import Struct
 from pastryd.config import Config
 from pastryd.ids import NodeId
 from pastryd.node import PastryNode
-from pastryd.protocol.outbox import Completion, Logged, ReadItem, StoreRequest
+from pastryd.protocol.outbox import Completion, Logged, StoreRequest
 from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.events import Events
 from pastryd.sim.latency import Constant, LatencyModel
@@ -310,8 +310,7 @@ class World:
             outbox.datagrams.clear()
         if outbox.store:
             for request in outbox.store:
-                wait_s = 0.0 if type(request) is ReadItem else node.disk.write_s
-                self.at(self.now + wait_s, self._perform, node, request)
+                self.at(node.disk.done_at(request, self.now), self._perform, node, request)
             outbox.store.clear()
         if outbox.events:
             for event in outbox.events:
