@@ -29,7 +29,7 @@ class Config:
     route_attempts: int = 12
 
     # Liveness: heartbeat, silence, direct probes, indirect probes, suspicion, death.
-    heartbeat_s: float = 0.5
+    heartbeat_s: float = 0.65
     heartbeat_grace_s: float = 0.25
     probe_timeout_s: float = 0.15
     probe_attempts: int = 2
