@@ -19,10 +19,10 @@ IN_FLIGHT = 8
 FIRST_WIDTH = 4
 LEAST_WIDTH = 2
 ALONE_FIRST = 16
-"""So many chunks go before the first that is sent alone: a shorter blob disturbs nobody for long."""
+"""So many go before the first that is sent alone: a shorter blob disturbs nobody for long."""
 ALONE_EVERY = 64
-"""Of so many chunks one is sent alone, before the width follows anything and then to see it anew:
-it costs one moment with nothing else under way (BBR's ProbeRTT: Cardwell et al. 2016)."""
+"""From then on one of so many is sent alone: what it takes may have changed (BBR's ProbeRTT:
+Cardwell et al. 2016)."""
 WAITING_LOW = 0.5
 WAITING_HIGH = 1.0
 """How many of those under way should wait for others: none would mean an idle moment."""
