@@ -13,6 +13,7 @@ from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.protocol.path_window import window_of
 from pastryd.protocol.pull_state import Pulled, PullResult
 from pastryd.wire.messages import Segment
+from tests.support.tcp_flow import PACKET_BYTES, TcpFlow
 from tests.support.transfer_link import Faults, Link
 
 BYTES_PER_S = 12.5e6
@@ -106,6 +107,24 @@ def test_a_later_pull_gets_its_share() -> None:
     shares = first.shares(second, 1.0)
     assert sum(shares) > 0.9
     assert max(shares) < 2 * min(shares)
+
+
+@pytest.mark.parametrize("queue_bytes", [100_000, 250_000])
+def test_a_pull_and_a_tcp_flow_share(queue_bytes: int) -> None:
+    link = _link(0.02, 0.0, queue_bytes, 2)
+    flow, tcp = Flow(link, 0), TcpFlow(link, link.stations[1])
+    tcp.start()
+    link.run_for(1.0)
+    alone = tcp.delivered * PACKET_BYTES / BYTES_PER_S
+    flow.start()
+    link.run_for(1.0)
+    before = flow.delivered, tcp.delivered
+    link.run_for(3.0)
+    got = (flow.delivered - before[0]) / PAYLOAD_SHARE
+    left = (tcp.delivered - before[1]) * PACKET_BYTES
+    assert alone > 0.8
+    assert (got + left) / 3.0 / BYTES_PER_S > 0.9
+    assert max(got, left) < 2 * min(got, left)
 
 
 def test_background_pulls_give_way_to_those_for_clients() -> None:

@@ -84,6 +84,7 @@ class Link:
         self.stations = [self._station(i) for i in range(stations)]
         self._by_id = {s.context.identity.id: s for s in self.stations}
         self._flying: list[tuple[float, int, Station, Station, bytes]] = []
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self.outstanding_most = 0
         self.checked = True
@@ -167,24 +168,47 @@ class Link:
         faults = self.faults
         if len(data) + DATAGRAM_OVERHEAD_BYTES > faults.datagram_bytes_max:
             return
-        leaves = self.now
-        if faults.bytes_per_s:
-            if (source.busy_until - self.now) * faults.bytes_per_s > faults.queue_bytes:
-                return
-            leaves = max(self.now, source.busy_until) + len(data) / faults.bytes_per_s
-            source.busy_until = leaves
+        leaves = self._leave(source, len(data))
+        if leaves is None:
+            return
         for _ in range(1 + (self.rng.random() < faults.duplication)):
-            if self.rng.random() < faults.loss:
-                continue
-            delay = faults.delay_s + self.rng.random() * faults.jitter_s + source.extra_delay_s
-            self._sequence += 1
-            heappush(self._flying, (leaves + delay, self._sequence, source, target, data))
+            arrives = self._arrive(source, leaves)
+            if arrives is not None:
+                self._sequence += 1
+                heappush(self._flying, (arrives, self._sequence, source, target, data))
+
+    def _leave(self, source: Station, size: int) -> float | None:
+        """Return when a datagram has left its sender's queue; None: there was no room in it."""
+        faults = self.faults
+        if not faults.bytes_per_s:
+            return self.now
+        if (source.busy_until - self.now) * faults.bytes_per_s > faults.queue_bytes:
+            return None
+        source.busy_until = max(self.now, source.busy_until) + size / faults.bytes_per_s
+        return source.busy_until
+
+    def _arrive(self, source: Station, leaves: float) -> float | None:
+        """Return when it arrives; None: it is lost on the way."""
+        faults = self.faults
+        if self.rng.random() < faults.loss:
+            return None
+        jitter_s = self.rng.random() * faults.jitter_s
+        return leaves + faults.delay_s + jitter_s + source.extra_delay_s
+
+    def carry(self, source: Station, size: int) -> float | None:
+        """Let something foreign use the link out of a station; return when it arrives, if so."""
+        leaves = self._leave(source, size)
+        return None if leaves is None else self._arrive(source, leaves)
+
+    def call_at(self, when: float, call: Callable[[], None]) -> None:
+        """Call something of the foreign flow's later."""
+        self._sequence += 1
+        heappush(self._calls, (when, self._sequence, call))
 
     def next_event(self) -> float | None:
         """Return when something happens next."""
         times = [s.context.deadlines.next_deadline() for s in self.stations if s.alive]
-        if self._flying:
-            times.append(self._flying[0][0])
+        times += [queue[0][0] for queue in (self._flying, self._calls) if queue]
         return min((t for t in times if t is not None), default=None)
 
     def step(self) -> bool:
@@ -193,7 +217,9 @@ class Link:
         if at is None:
             return False
         self.now = max(self.now, at)
-        if self._flying and self._flying[0][0] <= self.now:
+        if self._calls and self._calls[0][0] <= self.now:
+            heappop(self._calls)[2]()
+        elif self._flying and self._flying[0][0] <= self.now:
             _, _, source, target, data = heappop(self._flying)
             train = [data]
             while self.faults.trains and self._flying and len(train) < 54:
