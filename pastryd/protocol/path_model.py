@@ -26,7 +26,7 @@ QUEUED_SHARE = 16
 STARTUP_GROWTH, STARTUP_GROWTH_QUEUED = 2.0, 1.5
 """A queue may be somebody else's: who comes later must not stop at it, only be careful."""
 PLATEAU_GROWTH = 1.15
-PLATEAU_ROUNDS = 3
+PLATEAU_ROUNDS, PLATEAU_ROUNDS_QUEUED = 3, 2
 CRUISE_ROUNDS = 6
 WIDER = 1.1
 UP_BYTES = 48_000
@@ -110,6 +110,11 @@ class PathModel:
         return self.rate * self.latency_min_s if self.rate else 0.0
 
     @property
+    def held(self) -> float:
+        """Bytes on their way at the measured rate, those in a standing queue included."""
+        return self.rate * (self.latency_min_s + self.queued_s) if self.rate else 0.0
+
+    @property
     def queued_tolerated_s(self) -> float:
         """What is not yet a queue."""
         return max(QUEUED_MIN_S, self.latency_min_s / QUEUED_SHARE)
@@ -123,6 +128,10 @@ class PathModel:
     def startup_growth(self) -> float:
         """How many times as much to ask for in the next round of `STARTUP`."""
         return STARTUP_GROWTH_QUEUED if self.queued else STARTUP_GROWTH
+
+    @property
+    def _plateau_rounds(self) -> int:
+        return PLATEAU_ROUNDS_QUEUED if self.queued else PLATEAU_ROUNDS
 
     @property
     def pace(self) -> float:
@@ -178,7 +187,7 @@ class PathModel:
                 if self.rate > PLATEAU_GROWTH * self._full_rate:
                     self._full_rate = self.rate
                     self._phase_rounds = 0
-                elif self.rate and (self.queued or self._phase_rounds >= PLATEAU_ROUNDS):
+                elif self.rate and self._phase_rounds >= self._plateau_rounds:
                     self.enter(Phase.DRAIN)
             case Phase.DRAIN | Phase.DOWN:
                 if outstanding <= self.product or self._phase_rounds > PLATEAU_ROUNDS:

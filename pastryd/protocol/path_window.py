@@ -1,6 +1,6 @@
 """How many bytes may be on their way from one peer, and how fast they may be asked for.
 
-Congestion control (DESIGN sec. 7), receiver-driven: the window is two products of the rate and the
+Congestion control (DESIGN sec. 7), receiver-driven: the window is 2.5 products of the rate and the
 latency that `path_model.py` finds, so that a full path stays full while losses are noticed, and
 requests on longer paths are paced. Loss alone is no congestion: only what exceeds a few per cent
 while a queue stands, or `LOSS_TOLERATED` anyhow, lowers a ceiling that then rises again. Background
@@ -28,17 +28,20 @@ SHORT_SEGMENTS = 8
 costs. On other short paths this is less than `SIZE_SHORT_MIN`."""
 SHORT_S = 0.002
 """Shorter paths are not paced: timers are no finer than that."""
-PACE_S = 0.002
-"""A paced request asks for what arrives in this time."""
-BURST_MIN = 9_000
+PACE_S = 0.001
+"""A paced request asks for what arrives in this time, as much as TCP's bbr sends in one go: of
+longer bursts a full queue drops more than of others' short ones."""
+BURST_MIN = 4_500
 LATE_S = 0.005
 """Pacing catches up when it was late by less than this."""
-PRODUCTS = 2.25
-STARTUP_PRODUCTS = 4
+PRODUCTS = 2.5
 STARTUP_PACE = 1.25
 LOSS_QUEUED = 0.02
 LOSS_TOLERATED = 0.1
 DECREASE = 0.9
+KEPT = 1.25
+"""Congestion takes none of what is on its way now, with a quarter to grow: who has little, beside
+others who never yield, must not get less."""
 INCREASE = 1.125
 """Of the ceiling, after as many rounds as it takes to probe once."""
 BACKGROUND_INCREASE_SHARE = 4
@@ -199,7 +202,9 @@ class PathWindow:
         total = self.arrived + self.lost
         congested = False
         if total >= ROUND_SEGMENTS_MIN:
-            congested = self.lost > (LOSS_QUEUED if model.queued else LOSS_TOLERATED) * total
+            # In the start the queue may be somebody else's.
+            queued = model.queued and model.phase is not Phase.STARTUP
+            congested = self.lost > (LOSS_QUEUED if queued else LOSS_TOLERATED) * total
             # Halved, not cleared: short rounds are judged together with the ones before.
             self.arrived >>= 1
             self.lost >>= 1
@@ -207,15 +212,15 @@ class PathWindow:
             # Once for each time of probing: others that never yield would take everything.
             self.yielded = True
             yielded = DECREASE * min(self.size, self.most_outstanding)
-            self.ceiling = max(SIZE_MIN, int(max(model.product + UP_BYTES, yielded)))
+            self.ceiling = max(SIZE_MIN, int(max(KEPT * model.held + UP_BYTES, yielded)))
             self.arrived = self.lost = 0
             if model.phase is Phase.STARTUP:
                 model.enter(Phase.DRAIN)
         if model.phase is Phase.STARTUP and self.limited and self.size <= 2 * self.most_outstanding:
             grown = int(model.startup_growth * self.size)
             if model.rate:
-                # What is measured in a small window lags: hence a generous bound.
-                grown = min(grown, int(STARTUP_PRODUCTS * (SIZE_INITIAL + model.product)))
+                # What is measured in a small window lags: hence the initial size on top.
+                grown = min(grown, int(PRODUCTS * (SIZE_INITIAL + model.product)))
             self.size = min(SIZE_MAX, self.ceiling, max(self.size, grown))
         self._end_background_round(model.queued or congested)
         was = model.phase
