@@ -55,6 +55,7 @@ class Replication:
 
     __slots__ = (
         "_again_s",
+        "_changed",
         "_compare",
         "_context",
         "_full_until",
@@ -94,6 +95,8 @@ class Replication:
         self._pulling: dict[Name, None] = {}
         self._unequal: dict[NodeId, None] = {}
         """Partners with whom we have not been equal since something changed."""
+        self._changed = False
+        """Something did, and `_unequal` is of before: a join is a change for each of 16 members."""
         self._again_s = AGAIN_S
         """Until we compare with those again: longer and longer while neither side moves."""
         self._full_until: float | None = None
@@ -118,7 +121,7 @@ class Replication:
         self._unsettled_at = now
         if self._wheel is None:
             return
-        self._unequal = {partner.id: None for partner in self._partners()}
+        self._changed = True
         self._again_s = AGAIN_S
         self._arm_round(now, SOON_S)
 
@@ -128,14 +131,14 @@ class Replication:
             for partner in self._partners():
                 peer = self._context.peers.of(partner)
                 peer.holds_items = True  # what they said before they got theirs means nothing now
-            self._unequal = {partner.id: None for partner in self._partners()}
+            self._changed = True
             self._again_s = AGAIN_S
             self._arm_round(now, SOON_S)
 
     @property
     def settled(self) -> bool:
         """Nothing is missing, as far as we know, and no neighbour is known to differ."""
-        return not self._unequal and not self._queue and not self._pulling
+        return not self._differing() and not self._queue and not self._pulling
 
     def is_sure(self, now: float) -> bool:
         """Tell whether what we lack is nobody's: settled, and for a whole period so.
@@ -153,6 +156,13 @@ class Replication:
         """Return the nodes within k places on either side: nobody else shares a range with us."""
         return self._context.leaf_set.beside(self._context.config.replicas)
 
+    def _differing(self) -> dict[NodeId, None]:
+        """Return the partners with whom we have not been equal since something changed."""
+        if self._changed:
+            self._changed = False
+            self._unequal = {partner.id: None for partner in self._partners()}
+        return self._unequal
+
     def _arm_round(self, now: float, wait_s: float) -> None:
         """Have a round after about `wait_s`, but not later than one that is armed."""
         when = now + wait_s * (0.5 + self._context.rng.random())
@@ -168,12 +178,13 @@ class Replication:
         config = context.config
         if self.leaving:
             return
+        partners, unequal = self._partners(), self._differing()
         if self._is_active() and not self._queue and not self._pulling:
-            for partner in self._partners():
-                peer = context.peers.of(partner)
-                differed = peer.id in self._unequal
-                if self._unequal and not differed:
+            for partner in partners:
+                differed = partner.id in unequal
+                if unequal and not differed:
                     continue
+                peer = context.peers.of(partner)
                 if not differed and not self._is_ours_to_ask(peer):
                     continue
                 if not context.usable(peer.id):
@@ -184,10 +195,10 @@ class Replication:
                 if arcs:
                     self._start_comparing(peer, arcs, now)
                 else:
-                    self._unequal.pop(peer.id, None)
-        if self._unequal:
-            partners = {partner.id for partner in self._partners()}
-            self._unequal = {i: None for i in self._unequal if i in partners}
+                    unequal.pop(peer.id, None)
+        if unequal:
+            ids = {partner.id for partner in partners}
+            self._unequal = {i: None for i in unequal if i in ids}
         wait_s = config.reconcile_s
         if self._unequal or self.missing:
             wait_s = self._again_s
@@ -210,12 +221,13 @@ class Replication:
         version = self._context.leaf_set.version
 
         def compared(equal: bool | None, now: float) -> None:
+            unequal = self._differing()
             if equal and version == self._context.leaf_set.version:
-                self._unequal.pop(peer.id, None)
+                unequal.pop(peer.id, None)
             elif equal is not None:
-                if peer.id not in self._unequal:
+                if peer.id not in unequal:
                     self._again_s = AGAIN_S
-                self._unequal[peer.id] = None
+                unequal[peer.id] = None
                 self._arm_round(now, self._again_s)
 
         self._compare(peer, arcs, compared, now)
