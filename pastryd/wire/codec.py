@@ -101,19 +101,45 @@ def _many(item: Field, most: int) -> Field:
     return Field(check, pack)
 
 
-def _record(build: Callable[..., Any], *fields: Field) -> Field:
-    """A nested array of fixed length."""
-    count = len(fields)
+def _records(kind: type[Any], most: int, *fields: Field) -> Field:
+    """A list of tuples of a fixed length; both ways are written out, as in `_compile`."""
+    names, scope, condition, built = _written_out(kind, fields)
+    listed = ", ".join(names)
+    packed = ", ".join(
+        f"pack_{n}({n})" if f.pack else n for f, n in zip(fields, names, strict=True)
+    )
+    scope |= {f"pack_{n}": f.pack for f, n in zip(fields, names, strict=True)}
+    source = f"""
+def check(values):
+    if type(values) is not list or len(values) > {most}:
+        raise Malformed("not a list of bounded length")
+    records = []
+    for value in values:
+        if type(value) is not list or len(value) != {len(fields)}:
+            raise Malformed("wrong number of fields")
+        {listed} = value
+        if not ({condition}):
+            raise Malformed("a field of the wrong type or out of bounds")
+        records.append({built})
+    return tuple(records)
 
-    def check(value: Any) -> Any:
-        if type(value) is not list or len(value) != count:
-            raise RemoteProtocolError("wrong number of fields")
-        return build(*[f.check(v) for f, v in zip(fields, value, strict=True)])
+def pack(values):
+    return [({packed}) for {listed} in values]
+"""
+    exec(source, scope)  # our own text, never a peer's
+    return Field(scope["check"], scope["pack"])
 
-    def pack(value: Any) -> list[Any]:
-        return [f.pack(v) if f.pack else v for f, v in zip(fields, value, strict=True)]
 
-    return Field(check, pack)
+def _written_out(
+    kind: type[Any], fields: tuple[Field, ...]
+) -> tuple[list[str], dict[str, Any], str, str]:
+    """Return names for the fields, what the text below refers to, their conditions, the tuple."""
+    names = [f"v{i}" for i in range(len(fields))]
+    conditions = [f.condition.format(n) for f, n in zip(fields, names, strict=True) if f.condition]
+    built = [n if f.condition else f"check_{n}({n})" for f, n in zip(fields, names, strict=True)]
+    scope: dict[str, Any] = {f"check_{n}": f.check for f, n in zip(fields, names, strict=True)}
+    scope |= {"kind": kind, "new": tuple.__new__, "Malformed": RemoteProtocolError}
+    return names, scope, " and ".join(conditions) or "True", f"new(kind, ({', '.join(built)},))"
 
 
 _U8, _U16, _U32, _U64 = _uint(8), _uint(16), _uint(32), _uint(64)
@@ -127,10 +153,9 @@ _DATA = _octets(m.PAYLOAD_MAX)
 _HOST = Field(_check_host, host_to_bytes)
 _HANDLE = Field(unpack_handle, pack_handle)
 _HANDLES = _many(_HANDLE, m.HANDLES_MAX)
-_FAILED = _many(_record(lambda *v: v, _ID, _U64), m.FAILED_MAX)
+_FAILED = _records(tuple, m.FAILED_MAX, _ID, _U64)
 _FINGERPRINT = _ID
-_RANGE = _record(m.Range, _ID, _ID, _U32, _FINGERPRINT)
-_HOP = _record(m.Hop, _HANDLE, _U32)
+_RANGES = _records(m.Range, m.RANGES_MAX, _ID, _ID, _U32, _FINGERPRINT)
 _NAMES = _many(_NAME, m.NAMES_MAX)
 _SUMMARY = _octets(m.SUMMARY_BYTES_MAX)
 _LEAF_SET = (_U64, _HOST, _U16, _FLAG, _FLAG, _U32, _SUMMARY, _HANDLES, _FAILED)
@@ -149,7 +174,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
             _APPLICATION,
             _DATA,
             _FLAG,
-            _many(_HOP, m.TRAIL_MAX),
+            _records(m.Hop, m.TRAIL_MAX, _HANDLE, _U32),
         ),
     ),
     4: (m.HopAck, (_many(_U32, m.ACKS_MAX),)),
@@ -157,7 +182,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     6: (m.LeafSetProbe, _LEAF_SET),
     7: (m.LeafSetReply, _LEAF_SET),
     8: (m.RowRequest, (_U64, _U8, _DATA)),
-    9: (m.RowReply, (_U64, _U8, _many(_HOP, m.HANDLES_MAX))),
+    9: (m.RowReply, (_U64, _U8, _records(m.Hop, m.HANDLES_MAX, _HANDLE, _U32))),
     10: (m.Ping, (_U64, _U32)),
     11: (m.Pong, (_U64, _U32)),
     12: (m.Heartbeat, (_U64,)),
@@ -175,7 +200,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     24: (m.HaveReply, (_U64, _U32)),
     25: (m.Pull, (_U64, _NAME, _U16, _U32, _U64)),
     26: (m.Absent, (_U64, _NAME)),
-    27: (m.Ranges, (_U64, _FLAG, _many(_RANGE, m.RANGES_MAX))),
+    27: (m.Ranges, (_U64, _FLAG, _RANGES)),
     28: (m.Names, (_U64, _ID, _ID, _FLAG, _NAMES)),
     29: (m.Request, (_U64, _U8, _NO_NAME, _U64, _DATA)),
     30: (m.Answer, (_U64, _U8, _U64, _NO_NAME, _U64, _DATA)),
@@ -190,19 +215,15 @@ def _compile(kind: type[Any], fields: tuple[Field, ...]) -> Callable[[list[Any]]
 
     A loop over the fields' checks says the same and takes twice as long.
     """
-    names = [f"v{i}" for i in range(len(fields))]
-    conditions = [f.condition.format(n) for f, n in zip(fields, names, strict=True) if f.condition]
-    built = [n if f.condition else f"check_{n}({n})" for f, n in zip(fields, names, strict=True)]
-    scope: dict[str, Any] = {f"check_{n}": f.check for f, n in zip(fields, names, strict=True)}
-    scope |= {"kind": kind, "new": tuple.__new__, "Malformed": RemoteProtocolError}
+    names, scope, condition, built = _written_out(kind, fields)
     source = f"""
 def decode_fields(values):
     if len(values) != {len(fields) + 1}:
         raise Malformed("wrong number of fields")
     _, {", ".join(names)} = values
-    if not ({" and ".join(conditions) or "True"}):
+    if not ({condition}):
         raise Malformed("a field of the wrong type or out of bounds")
-    return new(kind, ({", ".join(built)},))
+    return {built}
 """
     exec(source, scope)  # our own text, never a peer's
     compiled: Callable[[list[Any]], Any] = scope["decode_fields"]
