@@ -24,7 +24,7 @@ from pastryd.protocol.routing import Router
 from pastryd.protocol.table_upkeep import TableUpkeep
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.leaf_set import Arc
-from pastryd.state.peers import Liveness, Peer
+from pastryd.state.peers import ALIVE, Liveness, Peer
 from pastryd.stats import Stats
 from pastryd.wire import messages as m
 from pastryd.wire.codec import UnknownMessageError, decode
@@ -144,19 +144,18 @@ class PastryNode:
 
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
-        self._take(data, self._heard(sender, len(data), now), now)
+        peer = self.context.heard(sender, len(data), now)
+        if peer.liveness is not ALIVE:
+            self._revive(peer, now)
+        self._take(data, peer, now)
 
     def receive_train(self, train: Sequence[bytes], sender: Handle, now: float) -> None:
         """Take in messages that an authenticated peer sent in one go: segments, above all."""
-        peer = self._heard(sender, sum(map(len, train)), now)
+        peer = self.context.heard(sender, sum(map(len, train)), now)
+        if peer.liveness is not ALIVE:
+            self._revive(peer, now)
         for data in self.items.transfer.take_segments(train, peer, now):
             self._take(data, peer, now)
-
-    def _heard(self, sender: Handle, size: int, now: float) -> Peer:
-        peer = self.context.heard(sender, size, now)
-        if peer.liveness is not Liveness.ALIVE:
-            self._revive(peer, now)
-        return peer
 
     def _take(self, data: bytes, peer: Peer, now: float) -> None:
         try:
@@ -394,7 +393,7 @@ class PastryNode:
 
     def _on_leaf_set_change(self, handle: Handle, joined: bool, now: float) -> None:
         self.items.update(handle, joined, now)
-        for application in self.router.applications:
+        for application in self.router.watching:
             application.update(handle, joined, now)
 
     def _on_active(self, now: float) -> None:

@@ -19,7 +19,7 @@ from pastryd.state.deadlines import Deadlines, Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.leaf_set import LeafSet
 from pastryd.state.neighborhood import NeighborhoodSet
-from pastryd.state.peers import HELD_MAX, IDLE_S, Liveness, Peer, PeerTable, Unproven
+from pastryd.state.peers import ALIVE, HELD_MAX, IDLE_S, Peer, PeerTable, Unproven
 from pastryd.state.routing_table import RoutingTable
 from pastryd.state.rtt import RtoBounds
 from pastryd.state.token_bucket import TokenBucket
@@ -98,7 +98,7 @@ class Context:
     def usable(self, node_id: NodeId) -> bool:
         """Tell whether to route through a node: neither suspected nor dead."""
         peer = self.peers.get(node_id)
-        return peer is None or peer.liveness is Liveness.ALIVE
+        return peer is None or peer.liveness is ALIVE
 
     def log(self, event: str, **fields: object) -> None:
         """Report a state transition."""

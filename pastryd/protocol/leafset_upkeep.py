@@ -149,14 +149,17 @@ class LeafSetUpkeep:
         context = self._context
         own_id = context.identity.id
         fresh = [h for h in handles if h.id not in self._probing and h.id != own_id]
+        if not fresh:
+            return
         # All at once, so that each hears that we know of the others.
         self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
+        known = self._known()
         for handle in fresh:
             peer = context.peers.of(handle)
             nonce = self._probing[handle.id][0]
             self._requests.ask(
                 peer,
-                LeafSetProbe(nonce, *self._content(peer, nonce, told)),
+                LeafSetProbe(nonce, *self._content(peer, nonce, known, told)),
                 partial(self._on_answer, peer, tells_back),
                 now,
                 attempts=context.config.probe_attempts + 1,
@@ -175,7 +178,8 @@ class LeafSetUpkeep:
             self._unfit[peer.id] = now
             if len(self._unfit) > UNFIT_MAX:
                 del self._unfit[next(iter(self._unfit))]
-        content = self._content(peer, message.nonce, self._lacking(message, peer))
+        lacking = self._lacking(message, peer)
+        content = self._content(peer, message.nonce, self._known(), lacking)
         self._context.send(LeafSetReply(message.nonce, *content), peer, now)
         self._settle(now)
 
@@ -237,7 +241,7 @@ class LeafSetUpkeep:
         return views.nearest_to(context.identity.id, by_id.values(), self._side_max)
 
     def _content(
-        self, peer: Peer, nonce: int, members: tuple[Handle, ...]
+        self, peer: Peer, nonce: int, known: Sequence[Handle], members: tuple[Handle, ...]
     ) -> tuple[str, int, bool, bool, int, bytes, tuple[Handle, ...], _Failed]:
         """Return what a probe and its reply say to this peer."""
         context = self._context
@@ -252,7 +256,7 @@ class LeafSetUpkeep:
             self.active,
             self._holds_items(),
             self._failure_rate(),
-            views.summarize(self._known(), nonce),
+            views.summarize(known, nonce),
             members,
             failed,
         )

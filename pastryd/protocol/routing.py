@@ -69,6 +69,7 @@ class Router:
         "_seen_before",
         "_seen_since",
         "_sequence",
+        "watching",
     )
 
     def __init__(
@@ -82,6 +83,8 @@ class Router:
         self._is_active = is_active
         self._on_silent = on_silent
         self._applications: dict[str, Application] = {}
+        self.watching: list[Application] = []
+        """Of the applications those that have an `update` of their own."""
         self._in_flight: dict[int, _InFlight] = {}
         self._buffered: list[Route] = []
         self._seen: dict[tuple[NodeId, int], None] = {}
@@ -94,6 +97,11 @@ class Router:
     def register(self, application: Application) -> None:
         """Host an application: its upcalls are made for messages under its name."""
         self._applications[application.name] = application
+        self.watching = [
+            each
+            for each in self._applications.values()
+            if type(each).update is not Application.update
+        ]
 
     @property
     def applications(self) -> list[Application]:

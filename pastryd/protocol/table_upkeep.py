@@ -253,7 +253,12 @@ class TableUpkeep:
         table = self._context.table
         dense = (r for r in reversed(table.row_numbers) if len(table.row(r)) >= DENSE_ROW)
         row = next(dense, 0) if message.row == DEEPEST_ROW else message.row
-        entries = tuple([Hop(h, int((table.rtt_of(h.id) or 0.0) * 1e6)) for h in table.row(row)])
+        entries = tuple(
+            [
+                Hop(h, 0 if rtt_s == inf else int(rtt_s * 1e6))
+                for h, rtt_s in table.measured_row(row)
+            ]
+        )
         self._context.send(RowReply(message.nonce, row, entries), peer, now)
 
     def fetch_row(self, peer: Peer, row: int, now: float) -> None:

@@ -28,7 +28,7 @@ EPOCH_S = 1000.0
 STALLED_INBOX_MAX = 256
 """Datagrams that a socket buffer keeps while nobody reads it."""
 NEVER = float("inf")
-UNTRACED_MAX = 256
+UNTRACED_BYTES_MAX = 32_768
 """Hashing pays in larger pieces."""
 _TRACED = Struct("<dII")
 
@@ -40,6 +40,7 @@ class SimNode:
         "_identity",
         "_told",
         "clock_rate",
+        "context",
         "core",
         "disk",
         "endpoint",
@@ -47,6 +48,7 @@ class SimNode:
         "inbox",
         "logged",
         "number",
+        "place",
         "received",
         "results",
         "running",
@@ -57,10 +59,19 @@ class SimNode:
     )
 
     def __init__(
-        self, number: int, core: PastryNode, endpoint: Endpoint, disk: VirtualDisk, now: float
+        self,
+        number: int,
+        core: PastryNode,
+        endpoint: Endpoint,
+        place: int,
+        disk: VirtualDisk,
+        now: float,
     ) -> None:
         self.number = number
+        self.place = place
+        """Where in the network (`World.place_of`)."""
         self.core = core
+        self.context = core.context
         self.id: NodeId = core.identity.id
         self.endpoint = endpoint
         self.disk = disk
@@ -81,7 +92,7 @@ class SimNode:
     @property
     def handle(self) -> Handle:
         """Who it is and where; the same object until its identity changes."""
-        identity = self.core.identity
+        identity = self.context.identity
         if identity is not self._identity or self._told is None:
             self._identity = identity
             same = identity.endpoint == self.endpoint
@@ -146,12 +157,12 @@ class World:
         self._placed = 0
         self._events = Events()
         self._trace = blake2b(digest_size=8)
-        self._untraced: list[bytes] = []
+        self._untraced = bytearray()
 
     @property
     def trace(self) -> str:
         """A hash over all that was sent so far: when, by whom, to whom, what."""
-        self._trace.update(b"".join(self._untraced))
+        self._trace.update(self._untraced)
         self._untraced.clear()
         return self._trace.hexdigest()
 
@@ -176,11 +187,10 @@ class World:
         identity = Handle(public_key or self.rng.randbytes(32), "", 0, int(self.now * 1000))
         disk = disk or VirtualDisk(self.write_s)
         core = PastryNode(identity, self.config, self._node_rng, sorted(disk.items))
-        node = SimNode(number, core, endpoint, disk, self.now)
+        node = SimNode(number, core, endpoint, self.place_of(endpoint), disk, self.now)
         node.clock_rate = clock_rate
         self.nodes.append(node)
         keep_handles(len(self.nodes))
-        self.place_of(endpoint)
         self.by_endpoint[endpoint] = node
         if start:
             core.start([s.endpoint for s in seeds], self.now)
@@ -301,7 +311,7 @@ class World:
     # -- the drain, as in the driver --
 
     def _drain(self, node: SimNode) -> None:
-        outbox = node.core.outbox
+        outbox = node.context.outbox
         if outbox.datagrams:
             sender, transmit = node.handle, self.transmit
             node.sent += len(outbox.datagrams)
@@ -324,12 +334,13 @@ class World:
             outbox.events.clear()
         if self.checked:
             node.core.check_invariants()
-        deadline = node.core.next_deadline()
-        if deadline is not None:
-            due = deadline if node.clock_rate == 1.0 else node.world_time(deadline)
+        due = node.context.deadlines.next_deadline()
+        if due is not None:
+            if node.clock_rate != 1.0:
+                due = node.world_time(due)
             if due < node.timer_at:
                 node.timer_at = due
-                self.at(max(due, self.now), self._fire, node, due)
+                self._events.add(max(due, self.now), self._fire, (node, due))
 
     def _fire(self, node: SimNode, due: float) -> None:
         if not node.running or node.timer_at != due:
@@ -361,16 +372,22 @@ class World:
             endpoint = destination.endpoint
         else:
             endpoint = destination
-        source = self.place_of(sender.endpoint)
-        self._untraced += (_TRACED.pack(self.now, source, size), data)
-        if len(self._untraced) >= UNTRACED_MAX:
-            self._trace.update(b"".join(self._untraced))
-            self._untraced.clear()
+        source = self._places.get(sender.endpoint)
+        if source is None:
+            source = self.place_of(sender.endpoint)
+        now, untraced = self.now, self._untraced
+        untraced += _TRACED.pack(now, source, size)
+        untraced += data
+        if len(untraced) >= UNTRACED_BYTES_MAX:
+            self._trace.update(untraced)
+            untraced.clear()
         if self.on_datagram is not None:
             self.on_datagram(source, endpoint, data)
-        if endpoint in self.by_endpoint or endpoint in self.others:
+        receiver = self.by_endpoint.get(endpoint)
+        if receiver is not None or endpoint in self.others:
+            place = self.place_of(endpoint) if receiver is None else receiver.place
             arguments = (endpoint, data, sender, wanted)
-            for when in self.links.arrivals(source, self.place_of(endpoint), size, self.now):
+            for when in self.links.arrivals(source, place, size, now):
                 self._events.add(when, self._arrive, arguments)
 
     def _arrive(

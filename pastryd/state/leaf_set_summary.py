@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from struct import pack, unpack_from
 
-from pastryd.ids import ID_BITS, RING_MASK, NodeId, clockwise
+from pastryd.ids import ID_BITS, RING_MASK, NodeId
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import LeafSet
 
@@ -97,7 +97,7 @@ def heirs_of(
 
 def nearest_to(owner_id: NodeId, handles: Iterable[Handle], side_max: int) -> list[Handle]:
     """Return the `side_max` next to a node on either side, clockwise from it."""
-    around = sorted(handles, key=lambda h: clockwise(owner_id, h.id))
+    around = sorted(handles, key=lambda h: (h.id - owner_id) & RING_MASK)
     return around if len(around) <= 2 * side_max else around[:side_max] + around[-side_max:]
 
 

@@ -33,6 +33,10 @@ class Liveness(Enum):
     DEAD = "dead"
 
 
+ALIVE = Liveness.ALIVE
+"""To look it up in the enum costs as much as a call, for each datagram."""
+
+
 class Unproven:
     """What an address that has not shown yet that it receives what we send may be sent."""
 
@@ -59,6 +63,7 @@ class Peer:
         "advertised",
         "handle",
         "holds_items",
+        "id",
         "last_heard",
         "last_sent",
         "liveness",
@@ -72,11 +77,12 @@ class Peer:
 
     def __init__(self, handle: Handle, rto_bounds: RtoBounds) -> None:
         self.handle = handle
+        self.id: NodeId = handle.id
         self._rto_bounds = rto_bounds
         self.srtt_s: float | None = None
         """Smoothed RTT; None before the first sample."""
         self.rttvar_s = 0.0
-        self.liveness = Liveness.ALIVE
+        self.liveness = ALIVE
         self.active = False
         self.advertised: Endpoint | None = None
         """Where it says that it wants to be reached, if it says so."""
@@ -93,11 +99,6 @@ class Peer:
         """Whether its store is not empty, as it last told us."""
         self.window: object | None = None
         """The transfer's congestion state for this path."""
-
-    @property
-    def id(self) -> NodeId:
-        """The node's id."""
-        return self.handle.id
 
     @property
     def endpoint(self) -> Endpoint:

@@ -79,17 +79,25 @@ class RoutingTable:
 
     def rtt_of(self, node_id: NodeId) -> float | None:
         """Return the RTT known of an entry; None when it is not measured, or no entry."""
-        handle = self.lookup(node_id)
-        if handle is None or handle.id != node_id:
+        row = (ID_BITS - (node_id ^ self.owner).bit_length()) // self._bits
+        slots = self._rows.get(row)
+        if slots is None:
             return None
-        row, column = self.slot_of(node_id)
-        rtt_s = self._rows[row].rtts[column]
-        return None if rtt_s == inf else rtt_s
+        column = (node_id >> (self._shift - row * self._bits)) & self._mask
+        handle, rtt_s = slots.handles[column], slots.rtts[column]
+        return None if handle is None or handle.id != node_id or rtt_s == inf else rtt_s
 
     def row(self, index: int) -> list[Handle]:
         """Return the entries of one row by column."""
         slots = self._rows.get(index)
         return [] if slots is None else [h for h in slots.handles if h is not None]
+
+    def measured_row(self, index: int) -> list[tuple[Handle, float]]:
+        """Return the same, each with its RTT (inf: not measured)."""
+        slots = self._rows.get(index)
+        if slots is None:
+            return []
+        return [(h, rtt) for h, rtt in zip(slots.handles, slots.rtts, strict=True) if h is not None]
 
     def entries(self) -> Iterator[Handle]:
         """Yield every entry, by row and column. The table must not change meanwhile."""
