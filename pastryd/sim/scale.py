@@ -17,6 +17,7 @@ from time import process_time
 
 from pastryd.config import Config
 from pastryd.ids import RING, Position
+from pastryd.sim.large_pages import use_large_pages
 from pastryd.sim.latency import Sphere
 from pastryd.sim.oracle import RingOracle
 from pastryd.sim.world import World
@@ -28,6 +29,8 @@ JOINS_PER_S_MIN = 5.0
 SETTLE_S_MAX = 900.0
 ROUTES = 2_000
 PROGRESS_S = 5.0
+LARGE_PAGES_EVERY = 500
+"""So many nodes, some 30 MB, are put into large pages at a time."""
 Progress = Callable[[str], None]
 
 
@@ -58,6 +61,8 @@ def grow(world: World, nodes: int, progress: Progress) -> None:
         while not seed.core.active:
             seed = world.rng.choice(world.nodes)
         world.add([seed])
+        if not len(world.nodes) % LARGE_PAGES_EVERY:
+            use_large_pages()
         report.now_and_then()
 
 
