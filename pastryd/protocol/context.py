@@ -30,9 +30,10 @@ from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(64)
-STAND_IN_BYTES_MAX = 160
-"""What may go in place of a Hello of 77: a probe of a leaf set is as short as that, a routed lookup
-is not. Both are small beside what the budget below lets through."""
+STAND_IN_BYTES_MAX = 320
+"""What may go in place of a Hello of 77, of which there may be three: a probe of a leaf set is as
+short as that, a routed lookup and a question for a row are not, and go twice at most. All are small
+beside what the budget below lets through."""
 HELLO_ATTEMPTS = 3
 HEARSAY_HELLOS_PER_S = 50.0
 HEARSAY_HELLOS_BURST = 256.0

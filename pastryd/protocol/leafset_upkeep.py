@@ -178,8 +178,7 @@ class LeafSetUpkeep:
             self._unfit[peer.id] = now
             if len(self._unfit) > UNFIT_MAX:
                 del self._unfit[next(iter(self._unfit))]
-        lacking = self._lacking(message, peer)
-        content = self._content(peer, message.nonce, self._known(), lacking)
+        content = self._content(peer, message.nonce, self._known(), self._lacking(message, peer))
         self._context.send(LeafSetReply(message.nonce, *content), peer, now)
         self._settle(now)
 
@@ -284,11 +283,8 @@ class LeafSetUpkeep:
     def _probe_news(self, handles: Sequence[Handle], now: float) -> None:
         """Probe those of whom we heard that would enter: never us, never a member."""
         context = self._context
-        news = [
-            handle
-            for handle in handles
-            if context.leaf_set.would_enter(handle.id) and not self.is_buried(handle)
-        ]
+        would_enter = context.leaf_set.would_enter
+        news = [h for h in handles if would_enter(h.id) and not self.is_buried(h)]
         room = max(0, PROBING_MAX - len(self._probing))
         if len(news) > room:
             context.stats.count("hearsay_probes_refused", len(news) - room)

@@ -263,19 +263,10 @@ class TableUpkeep:
 
     def fetch_row(self, peer: Peer, row: int, now: float) -> None:
         """Ask a node for a row and take what is better than ours (the join's second stage too)."""
-        if peer.unproven is not None:
-
-            def on_pong(peer: Peer, answered: bool, now: float) -> None:
-                if answered:
-                    self.fetch_row(peer, row, now)
-                else:
-                    self._on_unanswered(peer, now)
-
-            self._ping(peer, on_pong, now)  # the row's is too long to be the first question
-            return
 
         def on_answer(answer: RowReply | None, now: float) -> None:
             if answer is not None:
+                self._consider_measured(peer)
                 self.take_row(peer, answer.entries, now)
             else:
                 self._on_unanswered(peer, now)  # as good as two pings

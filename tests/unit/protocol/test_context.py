@@ -3,7 +3,7 @@
 from random import Random
 
 from pastryd.config import Config
-from pastryd.protocol.context import HEARSAY_HELLOS_BURST, Context
+from pastryd.protocol.context import HEARSAY_HELLOS_BURST, STAND_IN_BYTES_MAX, Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode
@@ -35,10 +35,18 @@ def test_a_short_question_goes_in_place_of_a_hello_and_its_answer_proves_the_add
     assert peer.unproven is None
 
 
-def test_a_long_question_waits_for_a_hello() -> None:
+def test_a_question_for_a_row_goes_in_place_of_a_hello_too() -> None:
     context, requests = fresh()
     peer = context.peers.of(handle_at(2))
     request = RowRequest(context.nonce(), 0, ROW_PADDING)
+    requests.ask(peer, request, lambda answer, now: None, 0.0)
+    assert sent(context) == [RowRequest]
+
+
+def test_a_long_question_waits_for_a_hello() -> None:
+    context, requests = fresh()
+    peer = context.peers.of(handle_at(2))
+    request = RowRequest(context.nonce(), 0, bytes(STAND_IN_BYTES_MAX))
     requests.ask(peer, request, lambda answer, now: None, 0.0)
     assert sent(context) == [Hello]
 
