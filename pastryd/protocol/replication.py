@@ -119,8 +119,8 @@ class Replication:
     def update(self, handle: Handle, joined: bool, now: float) -> None:
         """The leaf set changed: so did the ranges that we share, with everybody."""
         self._unsettled_at = now
-        if self._wheel is None:
-            return
+        if self._wheel is None or self._changed:
+            return  # a round is soon
         self._changed = True
         self._again_s = AGAIN_S
         self._arm_round(now, SOON_S)
