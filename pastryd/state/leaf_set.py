@@ -94,7 +94,7 @@ class LeafSet:
 
     def __contains__(self, node_id: object) -> bool:
         ids = self._ids
-        index = bisect_left(ids, cast(NodeId, node_id))
+        index: int = bisect_left(ids, node_id)  # type: ignore[call-overload]
         return index < len(ids) and ids[index] == node_id and index != self._at
 
     def get(self, node_id: NodeId) -> Handle | None:

@@ -45,7 +45,10 @@ class NeighborhoodSet:
         node_id = handle.id
         if node_id == self.owner:
             return False
-        known = self._forget(node_id) if node_id in self._ids else None
+        is_known = node_id in self._ids
+        if not is_known and not self.would_enter(rtt_s):
+            return False
+        known = self._forget(node_id) if is_known else None
         if known is not None and known.incarnation > handle.incarnation:
             handle = known
         if not self.would_enter(rtt_s):

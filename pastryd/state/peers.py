@@ -153,17 +153,15 @@ class Peer:
 class PeerTable:
     """Peers by id."""
 
-    __slots__ = ("_keep", "_peers", "_rto_bounds")
+    __slots__ = ("_keep", "_peers", "_rto_bounds", "get")
 
     def __init__(self, rto_bounds: RtoBounds, keep: Callable[[NodeId], bool]) -> None:
         """`keep` tells which ids must not be forgotten."""
         self._peers: dict[NodeId, Peer] = {}
+        self.get: Callable[[NodeId], Peer | None] = self._peers.get
+        """What we believe of a node, if anything; the dict's own, for it is asked all the time."""
         self._rto_bounds = rto_bounds
         self._keep = keep
-
-    def get(self, node_id: NodeId) -> Peer | None:
-        """Return what we believe of a node, if anything."""
-        return self._peers.get(node_id)
 
     def of(self, handle: Handle) -> Peer:
         """Return the peer of a handle; a new one starts from the handle.
@@ -198,7 +196,7 @@ class PeerTable:
             since = now - (REMEMBERED_S if lasting else IDLE_S)
             if peer.last_heard >= since or peer.last_sent >= since or self._keep(node_id):
                 kept[node_id] = peer
-        self._peers = kept
+        self._peers, self.get = kept, kept.get
 
     def _forget_some(self) -> None:
         """Drop the older half of those that no table needs."""

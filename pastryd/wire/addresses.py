@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pastryd.errors import RemoteProtocolError
 
 
-@lru_cache(65_536)
+@lru_cache(131_072)
 def host_to_bytes(host: str) -> bytes:
     """Return the packed form of a numeric address; an IPv4 one inside IPv6 travels as IPv4."""
     if not host:
@@ -17,7 +17,7 @@ def host_to_bytes(host: str) -> bytes:
     return address.packed
 
 
-@lru_cache(65_536)
+@lru_cache(131_072)
 def host_from_bytes(packed: bytes) -> str:
     """Return the numeric form. Raises `RemoteProtocolError` for any other length."""
     if len(packed) == 4:
