@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from pastryd.cli.sim import sim
 from pastryd.config import Config
+from pastryd.sim.large_pages import use_large_pages
 from pastryd.sim.latency import Sphere
 from pastryd.sim.oracle import RingOracle
 from pastryd.sim.scale import grow, measure, settle
@@ -68,3 +69,17 @@ def test_the_command_measures_rings_of_several_sizes(tmp_path: Path) -> None:
     text = (tmp_path / "scale.md").read_text("utf-8")
     assert "`sim scale`" in text
     assert "| 40 |" in text
+
+
+def test_large_pages_change_no_byte_and_no_run() -> None:
+    kept = [Random(seed).randbytes(1 << 20) for seed in range(8)]
+    traces = []
+    for large in (False, True):
+        world = World(1, Config.wan(), Sphere(Random(1)), checked=False, keep_log=False)
+        for nodes in (20, 40):
+            grow(world, nodes, quiet)
+            if large:
+                use_large_pages()
+        traces.append(world.trace)
+    assert traces[0] == traces[1]
+    assert kept == [Random(seed).randbytes(1 << 20) for seed in range(8)]
