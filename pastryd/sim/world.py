@@ -40,7 +40,6 @@ class SimNode:
         "_identity",
         "_told",
         "clock_rate",
-        "context",
         "core",
         "disk",
         "endpoint",
@@ -71,7 +70,6 @@ class SimNode:
         self.place = place
         """Where in the network (`World.place_of`)."""
         self.core = core
-        self.context = core.context
         self.id: NodeId = core.identity.id
         self.endpoint = endpoint
         self.disk = disk
@@ -92,7 +90,7 @@ class SimNode:
     @property
     def handle(self) -> Handle:
         """Who it is and where; the same object until its identity changes."""
-        identity = self.context.identity
+        identity = self.core.context.identity
         if identity is not self._identity or self._told is None:
             self._identity = identity
             same = identity.endpoint == self.endpoint
@@ -311,7 +309,8 @@ class World:
     # -- the drain, as in the driver --
 
     def _drain(self, node: SimNode) -> None:
-        outbox = node.context.outbox
+        context = node.core.context
+        outbox = context.outbox
         if outbox.datagrams:
             sender, transmit = node.handle, self.transmit
             node.sent += len(outbox.datagrams)
@@ -334,7 +333,7 @@ class World:
             outbox.events.clear()
         if self.checked:
             node.core.check_invariants()
-        due = node.context.deadlines.next_deadline()
+        due = context.deadlines.next_deadline()
         if due is not None:
             if node.clock_rate != 1.0:
                 due = node.world_time(due)
