@@ -381,10 +381,11 @@ class PastryNode:
 
     def _on_dead(self, peer: Peer, now: float) -> None:
         leaf_set = self.context.leaf_set
-        left, right = leaf_set.immediate_left, leaf_set.immediate_right
-        # Where a large ring breaks many lose their right neighbours; in a small one few lose any.
-        lost = (left, right) if leaf_set.spans_ring else (right,)
-        if peer.id in [h.id for h in lost if h is not None]:
+        right = leaf_set.immediate_right
+        # Where a large ring breaks many lose their right neighbours; of a small one two may be left
+        # that were nobody's neighbours.
+        is_neighbour = right is not None and right.id == peer.id
+        if is_neighbour or (leaf_set.spans_ring and peer.id in leaf_set):
             self.joiner.remember_departed(peer.handle)
         self.table_upkeep.record_failure(now)
         self.leafset_upkeep.remove(peer, not self.leaving, now)

@@ -82,6 +82,19 @@ def test_a_split_ring_merges_when_the_network_heals(seed: int) -> None:
     network.run_until(network.is_consistent, 60)
 
 
+def test_the_last_of_two_parts_find_each_other_though_they_were_no_neighbours() -> None:
+    """The others die while the ring is split: each of the two is all that the other has."""
+    network = VirtualNetwork(seed=16)
+    ring = sorted(network.ring(5), key=lambda n: n.core.identity.id)
+    network.split(ring[:3], ring[3:])
+    network.run(10)
+    for node in (ring[1], ring[2], ring[4]):
+        network.crash(node)
+        network.run(5)
+    network.split()
+    network.run_until(network.is_consistent, 60)
+
+
 def test_two_rings_merge_through_a_remembered_bootstrap_address() -> None:
     network = VirtualNetwork(seed=11)
     one = network.add()
