@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from pastryd.ids import NodeId, clockwise
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import STAND_IN_BYTES_MAX, Context
 from pastryd.protocol.requests import Requests
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.deadlines import Timer
@@ -244,10 +244,10 @@ class LeafSetUpkeep:
     ) -> tuple[str, int, bool, bool, int, bytes, tuple[Handle, ...], _Failed]:
         """Return what a probe and its reply say to this peer."""
         context = self._context
-        # To an address that must prove itself first only what is as short as a Hello goes at once.
-        proven = peer.unproven is None
-        room = context.config.payload_bytes_max - CONTENT_BYTES if proven else 0
-        room -= sum(len(pack_handle(h)) + 2 for h in members)
+        # An address that must prove itself first gets as much as may stand for a Hello: the last
+        # deaths are in it, which may be why we ask, and which nobody else tells that node.
+        room = context.config.payload_bytes_max if peer.unproven is None else STAND_IN_BYTES_MAX
+        room -= CONTENT_BYTES + sum(len(pack_handle(h)) + 2 for h in members)
         most = max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES))
         failed = tuple((i, self._failed[i][0]) for i in list(self._failed)[-most:]) if most else ()
         return (

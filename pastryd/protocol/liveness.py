@@ -14,6 +14,7 @@ from pastryd.ids import NodeId
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.suspicion import Awareness, Suspicion
+from pastryd.state import leaf_set_summary as views
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
@@ -195,8 +196,8 @@ class LivenessMonitor:
 
     def _attempts(self, peer: Peer, accuser: NodeId | None) -> int:
         """Return how often we ping before we judge, or ask others."""
-        if accuser is not None and accuser == self._watcher_of(peer.id):
-            return 1  # it has asked twice, and others; one answer to us refutes them all
+        if accuser is not None and self._is_beside(accuser, peer.id):
+            return 1  # the watcher has asked twice, and others; one answer to us refutes them all
         if accuser is None and peer.id in self._context.leaf_set and self._helpers(peer):
             return 1  # the other pings go out while others ask
         return self._context.config.probe_attempts
@@ -207,11 +208,12 @@ class LivenessMonitor:
         lately = now - self._context.config.heartbeat_s
         return pinged_at >= max(lately, peer.last_heard)
 
-    def _watcher_of(self, node_id: NodeId) -> NodeId | None:
-        """Return the left neighbour of a member, as far as we know."""
+    def _is_beside(self, accuser: NodeId, node_id: NodeId) -> bool:
+        """Tell whether an accuser has had the accused in its leaf set, as far as we know."""
         context = self._context
-        ids = [context.identity.id, *(h.id for h in context.leaf_set.members())]
-        return ids[ids.index(node_id) - 1] if node_id in ids else None
+        side_max = context.config.leaf_set_size // 2
+        around = views.nearest_around(context.leaf_set, accuser, side_max)
+        return node_id in [handle.id for handle in around]
 
     def _ping(self, peer: Peer) -> Ping:
         return Ping(self._context.nonce(), int((peer.srtt_s or 0.0) * 1e6))

@@ -79,20 +79,21 @@ def around_members(leaf_set: LeafSet, side_max: int) -> Around:
 def heirs_of(
     leaf_set: LeafSet, dead_id: NodeId, before: Around, side_max: int
 ) -> list[tuple[Handle, tuple[Handle, ...]]]:
-    """Return who had a dead node, and for those on our left whom they have in its place.
+    """Return whom to tell of a death, and for those on our left whom they have in its place.
 
     `before` is `around_members` of when it lived. One of two new neighbours begins; the other hears
-    from it.
+    from it, of the death too.
     """
     around = around_members(leaf_set, side_max) if before else {}
+    had = [h for h in leaf_set.members() if dead_id in [k.id for k in before.get(h.id, ())]]
     lefts = {handle.id for handle in leaf_set.left}
-    found = []
-    for handle in leaf_set.members():
-        known = before.get(handle.id, [])
-        if dead_id in [h.id for h in known]:
-            fresh = [h for h in around[handle.id] if h not in known]
-            found.append((handle, tuple(fresh) if handle.id in lefts else ()))
-    return found
+    heirs = {
+        h.id: tuple([f for f in around[h.id] if f not in before[h.id]])
+        for h in had
+        if h.id in lefts
+    }
+    named = {heir.id for fresh in heirs.values() for heir in fresh}
+    return [(h, heirs.get(h.id, ())) for h in had if h.id in lefts or h.id not in named]
 
 
 def nearest_to(owner_id: NodeId, handles: Iterable[Handle], side_max: int) -> list[Handle]:

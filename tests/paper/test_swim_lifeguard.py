@@ -142,3 +142,30 @@ def test_who_pinged_for_the_watcher_does_not_ping_again_to_verify_its_word() -> 
     assert all(pings[place] == 1 for place in helpers)
     for node in network.live:
         assert victim.id not in node.core.context.leaf_set
+
+
+def test_the_watcher_tells_one_side_of_a_death_and_that_side_tells_the_other() -> None:
+    """MSPastry 2004, fig. 2: probes carry who failed. The new neighbours have to meet anyway."""
+    network = VirtualNetwork(6, Config.wan(), delay_s=0.05)
+    network.ring(40, settle_s=60)
+    victim = network.live[7]
+    watcher = left_of(network, victim)
+    lefts = {handle.endpoint for handle in watcher.core.context.leaf_set.left}
+    told: list[Endpoint] = []
+    members = [handle.endpoint for handle in victim.core.context.leaf_set.members()]
+    pings = dict.fromkeys(map(network.place_of, members), 0)
+
+    def count(place: int, endpoint: Endpoint, data: bytes) -> None:
+        message = decode(data)
+        if isinstance(message, Suspect) and endpoint != victim.endpoint:
+            told.append(endpoint)
+        if isinstance(message, Ping) and endpoint == victim.endpoint and place in pings:
+            pings[place] += 1
+
+    network.crash(victim)
+    network.on_datagram = count
+    network.run(25)
+    assert sorted(told) == sorted(endpoint for endpoint in lefts if endpoint in told)
+    assert len(told) == 7, "the eighth does not know the dead node"
+    assert sorted(pings.values()) == [1] * 15 + [2], "the watcher twice, all others once"
+    assert network.is_consistent()
