@@ -336,13 +336,19 @@ class Service:
         while (deadline := scrubber.next_deadline()) is not None:
             await asyncio.sleep(max(0.0, deadline - clock()))
             try:
-                corrupt = await asyncio.to_thread(scrubber.step, clock())
+                corrupt = await asyncio.to_thread(self._scrub_step)
             except StoreError as error:
                 self._log.warning("scrub_failed", error=str(error))
                 await asyncio.sleep(REMEMBER_INTERVAL_S)
                 continue
             for name in corrupt:
                 self.driver.run(self._forget, name)
+
+    def _scrub_step(self) -> list[Name]:
+        """Look at some items, and keep none of them: each small one maps 16 pages of the file."""
+        corrupt = self._scrubber.step(clock())
+        self._opened_store.release_memory()
+        return corrupt
 
     async def _release_memory(self) -> None:
         """Keep what was read of the store in the page cache only."""
