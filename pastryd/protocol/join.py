@@ -194,10 +194,12 @@ class Joiner(Application):
             return
         endpoints = [*self._seeds, *self._departed]
         if self._attempts:
-            # The seeds may have died since; whom we met in an earlier attempt will do as well.
+            # The seeds may have died since; whom we met in an earlier attempt will do as well. But
+            # those are clients too: half of whom we ask are seeds, or joiners lose sight of others.
             met = [peer.endpoint for peer in context.peers][:MET_MAX]
-            endpoints = list(dict.fromkeys([*endpoints, *met]))
             context.rng.shuffle(endpoints)
+            context.rng.shuffle(met)
+            endpoints = list(dict.fromkeys([*endpoints[: SEEDS_AT_ONCE // 2], *met, *endpoints]))
         self._attempts += 1
         self._hellos.clear()
         self._found.clear()
