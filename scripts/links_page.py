@@ -52,7 +52,8 @@ def page(rows: Sequence[Row], when: str) -> list[str]:
         "",
         "Aims: 90 % of the link at up to 1 % loss and 80 % at 5 %, under 3 % sent twice with the"
         " queue of 100 KB,",
-        "and no more than twice as much for one of two pulls, or of a pull and a TCP flow.",
+        "and no more than twice as much for one of two pulls, or of a pull and a TCP flow."
+        " The kernel's own choice for TCP is bbr.",
         "Why some are missed: [decision 0019]"
         "(../decisions/0019-rate-and-latency-set-the-window.md).",
         "",
