@@ -1,11 +1,19 @@
-"""Shared by the tests on real processes: what they measured, told at the end of the run."""
+"""Shared by the tests on real processes: how they are started, and what they measured."""
 
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
 
 Measured = Callable[[str, object], None]
 _FIGURES: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_arrives() -> None:
+    """Do not hand down that Ctrl-C is ignored, as in what a shell runs in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
