@@ -14,8 +14,11 @@ from typing import Any, TypeVar
 
 import click
 
-from pastryd.cli import exits
+from pastryd.cli import exits, footprint
 from pastryd.cli.settings import PARSERS, PORT, Settings, load_settings
+
+SETTLED_S = 10.0
+"""When a node that serves has forgotten how it started."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -110,6 +113,7 @@ def start(config_file: Path | None, stop_with_stdin: bool, **options: object) ->
     from pastryd.cli.logs import configure  # noqa: PLC0415  (start-up time of the other commands)
 
     configure(settings.log_format, settings.log_level)
+    footprint.share_one_arena()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(settings, stop_with_stdin))
 
@@ -216,6 +220,7 @@ async def _run(settings: Settings, stop_with_stdin: bool) -> None:
         await _first_of(service.start(), signals.leave.wait())
         if not signals.leave.is_set():
             notify("READY=1")
+            asyncio.get_running_loop().call_later(SETTLED_S, footprint.give_back_heap)
             await _first_of(service.wait_stopped(), signals.leave.wait())
             notify("STOPPING=1")
             if signals.leave.is_set() and not signals.stop.is_set():

@@ -9,7 +9,10 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
+from pastryd.cli import footprint
+
+with footprint.without("rich"):  # 4 MiB of every node for tracebacks that are printed plain
+    import structlog
 
 
 class _Tolerant:
