@@ -427,7 +427,7 @@ HANDLERS: dict[type[Any], Callable[[PastryNode, Any, Peer, float], object]] = {
     ),
     m.IndirectPong: PastryNode._on_answer,
     m.Suspect: PastryNode._on_accusation,
-    m.Alive: lambda node, message, peer, now: None,  # its header has said all
+    m.Alive: lambda node, message, peer, now: node.liveness.clear(peer, now),
     m.Leave: PastryNode._on_leave,
 }
 """Who takes which message: one table for all nodes, since a process may simulate many."""

@@ -2,9 +2,10 @@
 
 Each node sends a heartbeat per period to its left neighbour, and watches its right one. Whoever is
 silent is doubted: pinged directly, then through other members, then SUSPECT (still a member, not
-routed through), then DEAD. Anything that a node says itself ends all doubt about it. Who is accused
-wrongly refutes with a higher incarnation. A node that hears from nobody doubts itself first: its
-`Awareness` stretches its own timeouts.
+routed through), then DEAD. Anything that a node says itself ends its death and suspicion. Who is
+accused wrongly, and told so by whoever heard it live, refutes with a higher incarnation, which ends
+all doubt about it. A node that hears from nobody doubts itself first: its `Awareness` stretches its
+own timeouts.
 """
 
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class _Doubt:
     __slots__ = (
         "accusers",
         "asked",
+        "incarnation",
         "is_hearsay",
         "is_silent",
         "peer",
@@ -54,6 +56,8 @@ class _Doubt:
 
     def __init__(self, peer: Peer, accusers: list[NodeId]) -> None:
         self.peer = peer
+        self.incarnation = peer.handle.incarnation
+        """In which it is accused: a later one has refuted that."""
         self.accusers = accusers
         self.suspicion: Suspicion | None = None
         self.timer: Timer | None = None
@@ -233,6 +237,10 @@ class LivenessMonitor:
         if answer is not None:
             self.awareness.trust()
             self.clear(doubt.peer, now)
+            if doubt.accusers and doubt.peer.handle.incarnation == doubt.incarnation:
+                # Let it refute before others who were told as much lose their one ping.
+                accusation = Suspect(doubt.peer.id, doubt.incarnation, ())
+                self._context.send(accusation, doubt.peer, now)
             return
         if doubt.peer.id not in self._context.leaf_set:
             self._on_suspect(doubt.peer, now)

@@ -75,6 +75,31 @@ def test_the_accused_refutes_with_a_higher_incarnation() -> None:
     assert peer.handle.incarnation == before + 1 and peer.liveness is Liveness.ALIVE
 
 
+def test_who_answers_though_others_call_it_dead_hears_of_it_and_refutes_to_all() -> None:
+    """SWIM sec. 4.2: its own word reaches those who lose their only ping before they believe it."""
+    network = VirtualNetwork(8, Config.wan(), delay_s=0.05)
+    network.ring(40, settle_s=60)
+    accused = network.live[7]
+    before = accused.core.identity.incarnation
+    watcher = left_of(network, accused)
+    told = watcher.core.context.leaf_set.left[:3]
+    network.cut(network.by_endpoint[told[0].endpoint], accused)
+
+    def tell() -> None:
+        for handle in told:
+            peer = watcher.core.context.peers.of(handle)
+            watcher.core.context.send(Suspect(accused.id, before, ()), peer, network.now)
+
+    network.step(watcher, tell)
+    network.run(6)
+    assert accused.core.identity.incarnation == before + 1, "once, whoever tells it"
+    for handle in accused.core.context.leaf_set.members():
+        node = network.by_endpoint[handle.endpoint]
+        known = node.core.context.leaf_set.get(accused.id)
+        assert known is not None and known.incarnation == before + 1
+        assert not any(e.event == "peer_liveness" for _, e in node.logged)
+
+
 def test_a_node_that_stood_still_accuses_nobody() -> None:
     """Lifeguard: after a stall it doubts itself; nobody loses a live neighbour for it."""
     network = VirtualNetwork(seed=4)
