@@ -55,6 +55,19 @@ def test_after_a_power_cut_everything_is_there_again() -> None:
     assert all(isinstance(get.result, Object) for get in gets)
 
 
+def test_restarted_nodes_find_each_other_though_clients_ask_them_and_go() -> None:
+    """Found by seed 820584: they said Hello to whom they had met, which were clients mostly."""
+    swarm = Swarm(3)
+    workload = Workload(swarm, Random(6), clients=1.0)
+    swarm.apply(Outage(1.0))
+    swarm.run(1)
+    for _ in range(15):
+        for node in swarm.live:
+            workload.put(node, 100)
+        swarm.run(1)
+    swarm.settle(30)
+
+
 def test_a_ring_whose_halves_hear_each_other_one_way_only_becomes_one_again() -> None:
     swarm = Swarm(12)
     swarm.fill(20)
