@@ -49,6 +49,9 @@ LOOKS_AT_ONCE = 8
 dead. In a large one many look, and more rarely (`LOOK_WAIT_LARGE_MAX`)."""
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
+INACTIVE_ATTEMPTS = 8
+"""In so many attempts who said that it is joining must have said it again: one lost answer makes
+nobody else the lowest of the joiners, and we ask only some of them at a time."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
 
@@ -123,7 +126,8 @@ class Joiner(Application):
         self._departed: dict[Endpoint, None] = {}
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
-        self._inactive: dict[NodeId, None] = {}
+        self._inactive: dict[NodeId, int] = {}
+        """Who said that it is joining too, and in which attempt of ours it did last."""
         self._choice: Timer | None = None
         self._retry: Timer | None = None
         self._look_wait = 1
@@ -182,6 +186,8 @@ class Joiner(Application):
         if self._is_active() or self._is_progressing(now):
             return
         context = self._context
+        since = self._attempts - INACTIVE_ATTEMPTS
+        self._inactive = {i: said for i, said in self._inactive.items() if said > since}
         if self._inactive or self._found:
             # Backing off is for silence. Joiners will be ready soon, and an active seed is: then
             # only the network lost some message of the join.
@@ -203,7 +209,6 @@ class Joiner(Application):
         self._attempts += 1
         self._hellos.clear()
         self._found.clear()
-        self._inactive.clear()
         self._nonces.clear()
         for endpoint in endpoints[:SEEDS_AT_ONCE]:
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
@@ -276,8 +281,9 @@ class Joiner(Application):
                 self._send_join(peer, True, now)
             return
         if not message.active:
-            self._inactive[peer.id] = None
+            self._inactive[peer.id] = self._attempts
             return
+        self._inactive.pop(peer.id, None)
         self._progress_at = now
         self._found[peer.id] = (peer.srtt_s or 0.0, peer)
         if self._choice is None:

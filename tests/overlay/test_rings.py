@@ -31,6 +31,22 @@ def test_nodes_that_know_only_each_other_form_one_ring() -> None:
     network.run_until(network.is_consistent, 60)
 
 
+@pytest.mark.parametrize("size,loss", [(2, 0.1), (8, 0.2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_those_who_know_only_each_other_one_starts_the_ring(
+    size: int, loss: float, seed: int
+) -> None:
+    """A lost answer neither puts the clock back nor makes another one the lowest of them."""
+    network = VirtualNetwork(seed, loss=loss)
+    nodes = [network.add(start=False) for _ in range(size)]
+    for node in nodes:
+        others = [n.endpoint for n in nodes if n is not node]
+        network.step(node, lambda node=node, others=others: node.core.start(others, network.now))
+    network.run_until(network.is_consistent, 60)
+    events = [e.event for n in network.nodes for _, e in n.logged]
+    assert events.count("all_seeds_are_joining_starting_the_ring") == 1
+
+
 def test_a_stranger_who_probes_a_joiner_does_not_make_it_active() -> None:
     """A node that had given it up may hear of it first, far away from where it belongs."""
     network = VirtualNetwork(seed=4)
@@ -210,6 +226,8 @@ def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> No
     for _ in range(29):
         network.add([network.rng.choice(network.live)])
         network.run(0.05)
+    network.run_until(lambda: all(n.core.active for n in network.nodes), 30)
+    network.loss = 0.0  # or somebody is always suspected wrongly
     network.run_until(network.is_consistent, 30)
     events = [e.event for n in network.nodes for _, e in n.logged]
     assert "all_seeds_are_joining_starting_the_ring" not in events
