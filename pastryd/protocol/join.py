@@ -198,7 +198,7 @@ class Joiner(Application):
             context.log("all_seeds_are_joining_starting_the_ring")
             self._activate_alone(now)
             return
-        endpoints = [*self._seeds, *self._departed]
+        endpoints = self.remembered
         if self._attempts:
             # The seeds may have died since; whom we met in an earlier attempt will do as well. But
             # those are clients too: half of whom we ask are seeds, or joiners lose sight of others.
@@ -259,6 +259,11 @@ class Joiner(Application):
         self._seeds.pop(hello[0], None)
         self._departed.pop(hello[0], None)
         return True
+
+    @property
+    def remembered(self) -> list[Endpoint]:
+        """The addresses to join, or to find a lost part of the ring, through."""
+        return [*self._seeds, *self._departed]
 
     @property
     def has_seeds(self) -> bool:
@@ -437,7 +442,7 @@ class Joiner(Application):
         if not self._is_active():
             return
         present = {h.endpoint for h in (*context.leaf_set.members(), *context.table.entries())}
-        absent = [e for e in (*self._seeds, *self._departed) if e not in present]
+        absent = [e for e in self.remembered if e not in present]
         self._hellos.clear()
         count = LOOKS_AT_ONCE if is_small else 1
         for endpoint in context.rng.sample(absent, min(count, len(absent))):

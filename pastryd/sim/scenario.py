@@ -15,6 +15,7 @@ from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.faults import FOREVER, Fault
 from pastryd.sim.latency import LatencyModel
 from pastryd.sim.world import SimNode, World
+from pastryd.state.handle import Endpoint
 
 
 class Scenario:
@@ -206,11 +207,16 @@ class Scenario:
         self.parted_until = min(self.parted_until, self.world.now)
         self.note("healed")
 
-    def reconnect(self) -> None:
+    def reconnect(self) -> int:
         """Do what operators do after a disaster: tell who is still joining whom to join.
 
         Whoever has never been in the ring and whose only seeds are dead waits for them for ever, by
         design: it does not start a ring of its own. With nobody active, who is down comes back.
+
+        Two rings may have met and all died who knew of both, before the others heard of each other.
+        No protocol brings those together: nothing that anybody knows leads to the other side. Then
+        one of them is told; how often is returned. A single live address that is known on either
+        side, in whatever table, is enough to tell nobody and to ask for one ring.
         """
         if not any(node.core.active for node in self.live):
             for machine in self.down:
@@ -218,6 +224,28 @@ class Scenario:
         for node in self.live:
             if not node.core.active:
                 node.core.add_seeds([other.endpoint for other in self.live if other is not node])
+        first, *others = self.acquainted() or [[]]
+        for part in others:
+            self.note(f"told of each other: nodes {part[0].number} and {first[0].number}")
+            part[0].core.add_seeds([first[0].endpoint])
+        return len(others)
+
+    def acquainted(self) -> list[list[SimNode]]:
+        """Return the live nodes in parts of which none knows the address of a node of another."""
+        parts: list[list[SimNode]] = []
+        known: list[set[Endpoint]] = []
+        for node in self.live:
+            context = node.core.context
+            handles = (*context.leaf_set.members(), *context.table.entries(), *context.peers)
+            knows = {h.endpoint for h in handles} | set(node.core.joiner.remembered)
+            part = [node]
+            for i in reversed(range(len(parts))):
+                if node.endpoint in known[i] or not knows.isdisjoint(n.endpoint for n in parts[i]):
+                    part = parts.pop(i) + part
+                    knows |= known.pop(i)
+            parts.append(part)
+            known.append(knows)
+        return parts
 
     @property
     def calm_s(self) -> float:

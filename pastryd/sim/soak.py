@@ -137,7 +137,8 @@ class Soak:
             self._advance(self.rng.choice([0.1, 0.5, 2.0]) * scale)
         self.phase = "liveness"
         scenario.heal()
-        scenario.reconnect()
+        for _ in range(scenario.reconnect()):
+            self.workload.count("rings told of another")
         for node in scenario.live:
             scenario.scrub(scenario.machine_of(node))
         self._liveness()

@@ -5,12 +5,14 @@ from random import Random
 import pytest
 
 from pastryd.config import Config
+from pastryd.ids import rank
 from pastryd.protocol.blobs_find import Failure
 from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
-from pastryd.sim.faults import Crash, Leave, Outage, Partition, Restart
+from pastryd.sim.faults import FOREVER, Crash, Leave, Outage, Partition, Restart
 from pastryd.sim.large import LargeBlobs
 from pastryd.sim.soak import Soak
+from pastryd.sim.world import SimNode
 from tests.sim.swarm import Swarm
 
 
@@ -206,6 +208,15 @@ def test_who_leaves_a_ring_in_parts_takes_a_copy_with_it() -> None:
             assert name in swarm.copies.excused
 
 
+def two_rings() -> tuple[Swarm, SimNode]:
+    """Two machines, and two that began without them; also who began their ring."""
+    swarm = Swarm(2)
+    first = swarm.world.add()
+    swarm.machines += [first, swarm.world.add([first])]
+    swarm.run(5)
+    return swarm, first
+
+
 def asked_in_a_ring_of_others(parted_ago_s: float) -> Swarm:
     """A get begins in a ring that has split off, of which no holder is a member."""
     swarm = Swarm(8)
@@ -216,6 +227,37 @@ def asked_in_a_ring_of_others(parted_ago_s: float) -> Swarm:
     swarm.parted_until = swarm.world.now - parted_ago_s
     swarm.workload.get(swarm.machines[others[0]], name)
     return swarm
+
+
+def test_rings_whose_common_nodes_died_at_once_are_told_of_each_other() -> None:
+    """Found by seed 820619: all remembered addresses were those of dead nodes."""
+    swarm, first = two_rings()
+    one = min(swarm.machines[:2], key=lambda node: rank(first.id, node.id))
+    swarm.step(first, lambda now: first.core.add_seeds([one.endpoint]))
+    swarm.world.run_until(lambda: first.id in one.core.context.leaf_set, 60, 0.001)
+    swarm.apply(Crash((swarm.machine_of(one), swarm.machine_of(first))))
+    swarm.run(120)
+    assert len(swarm.acquainted()) == 2
+    assert len(wrong_leaf_sets(swarm)) == 2
+    assert swarm.reconnect() == 1
+    swarm.settle(60)
+
+
+def test_one_address_that_one_side_knows_is_enough_to_ask_for_one_ring() -> None:
+    swarm, first = two_rings()
+    assert len(swarm.acquainted()) == 2
+    swarm.step(first, lambda now: first.core.add_seeds([swarm.machines[1].endpoint]))
+    assert len(swarm.acquainted()) == 1
+    assert swarm.reconnect() == 0
+    swarm.settle(60)
+
+
+def test_the_parts_of_a_ring_that_was_split_know_of_each_other() -> None:
+    swarm = Swarm(6)
+    swarm.apply(Partition((0, 1, 2), FOREVER))
+    swarm.run(120)
+    assert len(wrong_leaf_sets(swarm)) == 6
+    assert swarm.reconnect() == 0
 
 
 def test_not_found_in_a_ring_that_has_yet_to_find_the_holders_is_excused() -> None:
