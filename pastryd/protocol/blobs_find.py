@@ -11,6 +11,7 @@ offered an item that it holds reads and verifies its own copy first (`Blobs.on_s
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, NodeId, Position, position_of
@@ -398,17 +399,22 @@ def read_records(
     then: Callable[[tuple[bytes, ...], float], None],
     now: float,
 ) -> None:
-    """Read the index entries called `names`; those that are entries of `key` are handed on."""
+    """Read the index entries called `names`; those that are entries of `key` are handed on.
+
+    A bad one may look like one of the key: only the name that it is kept under tells.
+    """
     records: list[bytes] = []
     left = len(names)
 
-    def read(data: bytes | memoryview | None, size: int, now: float) -> None:
+    def read(name: Name, data: bytes | memoryview | None, size: int, now: float) -> None:
         nonlocal left
         left -= 1
-        if data is not None and is_record_of(key, data):
+        if data is not None and not verify(name, data):
+            storage.forget(name, now)
+        elif data is not None and is_record_of(key, data):
             records.append(bytes(data))
         if not left:
             then(tuple(records), now)
 
     for name in names:
-        storage.read(name, 0, -1, read, now)
+        storage.read(name, 0, -1, partial(read, name), now)

@@ -6,8 +6,8 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.blobs_find import Failure
-from pastryd.protocol.items import name_of
+from pastryd.protocol.blobs_find import Entries, Failure
+from pastryd.protocol.items import IndexEntry, name_of
 from tests.items.world import World
 
 
@@ -108,6 +108,21 @@ def test_a_corrupt_copy_is_never_handed_out_and_is_replaced() -> None:
             victim.disk.items[name] = good[:-1] + bytes([good[-1] ^ 1])
         world.assert_readable()
         # Whoever got a bad copy says so to its holder; who finds it itself forgets it.
+        world.repair(30)
+
+
+@pytest.mark.parametrize("offset", [50, 85])  # in what it says of the manifest, of the size
+def test_a_corrupt_index_entry_is_never_handed_out_and_is_replaced(offset: int) -> None:
+    world = World(8, seed=7)
+    key = name_of(b"a large blob")
+    entry = IndexEntry(key, name_of(b"its manifest"), 9 << 20)
+    good = entry.encode()
+    for victim in range(3):
+        world.put(world.live[0], good, entry.name)
+        disk = world.replicas(key)[victim].disk
+        disk.items[entry.name] = good[:offset] + bytes([good[offset] ^ 1]) + good[offset + 1 :]
+        for node in world.live:
+            assert world.get(node, key).result == Entries((good,))
         world.repair(30)
 
 

@@ -53,10 +53,10 @@ class World:
 
     # -- commands --
 
-    def put(self, node: VirtualNode, value: bytes) -> PutResult:
-        """Put an item and wait for the end."""
+    def put(self, node: VirtualNode, value: bytes, name: Name | None = None) -> PutResult:
+        """Put an item, an object if it has no other name, and wait for the end."""
         results: list[PutResult] = []
-        name = name_of(value)
+        name = name or name_of(value)
         network = self.network
 
         def ended(result: PutResult, now: float) -> None:
