@@ -227,7 +227,7 @@ def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> No
         network.add([network.rng.choice(network.live)])
         network.run(0.05)
     network.run_until(lambda: all(n.core.active for n in network.nodes), 30)
-    network.loss = 0.0  # or somebody is always suspected wrongly
+    network.loss = 0.0  # or whom one took for dead wrongly others do, too, for a minute
     network.run_until(network.is_consistent, 30)
     events = [e.event for n in network.nodes for _, e in n.logged]
     assert "all_seeds_are_joining_starting_the_ring" not in events
