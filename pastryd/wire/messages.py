@@ -170,6 +170,7 @@ class IndirectPong(NamedTuple):
 class Suspect(NamedTuple):
     """The sender suspects this node in this incarnation, or has given it up: verify it.
 
+    To that node itself: others call it dead, it is to refute that.
     `members`: who comes into the receiver's leaf set in its place, as far as the sender knows.
     """
 
@@ -179,7 +180,7 @@ class Suspect(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """The sender refutes suspicions: it lives, in this incarnation."""
+    """The sender refutes suspicions: it lives, in this incarnation. Ends the receiver's doubts."""
 
     incarnation: int
 
