@@ -17,7 +17,7 @@ import click
 from pastryd.cli import exits, footprint
 from pastryd.cli.settings import PARSERS, PORT, Settings, load_settings
 
-SETTLED_S = 10.0
+SETTLED_S = 30.0
 """When a node that serves has forgotten how it started."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
