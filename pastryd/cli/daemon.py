@@ -113,7 +113,6 @@ def start(config_file: Path | None, stop_with_stdin: bool, **options: object) ->
     from pastryd.cli.logs import configure  # noqa: PLC0415  (start-up time of the other commands)
 
     configure(settings.log_format, settings.log_level)
-    footprint.share_one_arena()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_run(settings, stop_with_stdin))
 
