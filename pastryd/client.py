@@ -39,7 +39,7 @@ from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
 from pastryd.net.resolve import show_endpoint
 from pastryd.net.ring_walk import Ring, RingNode, walk_ring
-from pastryd.protocol.client_session import Reply
+from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import IndexEntry, Manifest, ManifestBuilder, Value, is_record_of
 from pastryd.wire.verbs import AnswerStatus, Verb
 

@@ -28,7 +28,8 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.resolve import parse_endpoint, resolve_all, show_endpoint
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
-from pastryd.protocol.client_session import ClientSession, Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
 from pastryd.state.handle import Handle

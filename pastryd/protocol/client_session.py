@@ -9,19 +9,18 @@ whole request still holds, but silence is what makes an access node unreachable.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import Name
+from pastryd.protocol.client_call import Call, Connected, Connecting, NoReply, Reply
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
 from pastryd.protocol.transfer import Then, Transfer
-from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.stats import Stats
@@ -35,101 +34,6 @@ REPEAT_MAX_S = 1.0
 SILENCE_S = 3.0
 """An access node that lives answers each repetition at once, with PENDING if need be."""
 HELLO_REPEAT_S = 0.2
-PULL_ATTEMPTS = 3
-"""An answer's object may have left the access node's cache before it was pulled: ask again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """An access node answered."""
-
-    access: Handle
-    active: bool
-    seen: Endpoint
-    """Where it sees us."""
-    rtt_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How a request ended. `data` is verified whenever `status` is OK and it is an object."""
-
-    status: AnswerStatus
-    number: int
-    name: bytes
-    data: Value
-    after_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class NoReply:
-    """Nobody answered; `silent`: not even with a sign of life."""
-
-    after_s: float
-    silent: bool
-
-
-class _Call:
-    """One request on its way."""
-
-    __slots__ = (
-        "data",
-        "deadline",
-        "heard_at",
-        "name",
-        "nonce",
-        "number",
-        "offered",
-        "pulling",
-        "pulls_left",
-        "request_id",
-        "since",
-        "timer",
-        "verb",
-        "wait_s",
-    )
-
-    def __init__(
-        self,
-        request_id: int,
-        verb: Verb,
-        name: bytes,
-        number: int,
-        data: bytes,
-        offered: bool,
-        now: float,
-        deadline: float,
-    ) -> None:
-        self.request_id = request_id
-        self.verb = verb
-        self.name = name
-        self.number = number
-        self.data = data
-        self.offered = offered
-        self.since = now
-        self.heard_at = now
-        self.deadline = deadline
-        self.nonce = 0
-        self.wait_s = 0.0
-        self.timer: Timer | None = None
-        self.pulling: tuple[Name, Callable[[PullResult, float], None]] | None = None
-        self.pulls_left = PULL_ATTEMPTS
-
-
-class _Connecting:
-    """One search for an access node."""
-
-    __slots__ = ("deadline", "endpoints", "request_id", "sent", "since")
-
-    def __init__(
-        self, request_id: int, endpoints: Sequence[Endpoint], now: float, deadline: float
-    ) -> None:
-        self.request_id = request_id
-        self.endpoints = endpoints
-        self.since = now
-        self.deadline = deadline
-        self.sent: dict[int, float] = {}
-        """When each Hello left, by nonce."""
 
 
 class ClientSession:
@@ -139,9 +43,9 @@ class ClientSession:
         self._context = Context(identity, config, rng)
         self._transfer = Transfer(self._context, self._read, verify)
         self._access: Peer | None = None
-        self._connecting: _Connecting | None = None
-        self._calls: dict[int, _Call] = {}
-        self._requests: dict[int, _Call] = {}
+        self._connecting: Connecting | None = None
+        self._calls: dict[int, Call] = {}
+        self._requests: dict[int, Call] = {}
         self._offers: dict[Name, tuple[Value, int]] = {}
         self._request_id = 0
         self._inline_max = config.payload_bytes_max - REQUEST_BYTES
@@ -231,7 +135,7 @@ class ClientSession:
         """Say Hello to all of `endpoints`; who answers first is the access node from then on."""
         if self._connecting is not None:
             raise LocalProtocolError("already connecting")
-        self._connecting = _Connecting(self._next_id(), endpoints, now, now + timeout_s)
+        self._connecting = Connecting(self._next_id(), endpoints, now, now + timeout_s)
         self._say_hello(self._connecting, HELLO_REPEAT_S, now)
         return self._request_id
 
@@ -248,7 +152,7 @@ class ClientSession:
         if value is not None and len(value) > OBJECT_BYTES_MAX:
             raise LocalProtocolError("an item is at most 1 MiB")
         offered = value is not None and len(value) > self._inline_max
-        call = _Call(
+        call = Call(
             self._next_id(),
             verb,
             name,
@@ -278,7 +182,7 @@ class ClientSession:
 
     # -- finding an access node --
 
-    def _say_hello(self, connecting: _Connecting, wait_s: float, now: float) -> None:
+    def _say_hello(self, connecting: Connecting, wait_s: float, now: float) -> None:
         if self._connecting is not connecting:
             return
         if now >= connecting.deadline:
@@ -311,7 +215,7 @@ class ClientSession:
 
     # -- requests --
 
-    def _send_request(self, call: _Call, now: float) -> None:
+    def _send_request(self, call: Call, now: float) -> None:
         """Ask for the first time (again): with a nonce that no earlier answer can match."""
         if self._access is None:
             raise LocalProtocolError("not connected to an access node")
@@ -320,14 +224,14 @@ class ClientSession:
         self._requests[call.nonce] = call
         self._transmit(call, now)
 
-    def _transmit(self, call: _Call, now: float) -> None:
+    def _transmit(self, call: Call, now: float) -> None:
         assert self._access is not None
         request = m.Request(call.nonce, call.verb, call.name, call.number, call.data)
         self._context.send_bytes(encode(request), self._access, now)
         when = min(now + call.wait_s, call.deadline)
         call.timer = self._context.deadlines.arm(when, self._repeat, call)
 
-    def _repeat(self, call: _Call, now: float) -> None:
+    def _repeat(self, call: Call, now: float) -> None:
         silent = now - call.heard_at >= SILENCE_S
         if now >= call.deadline or silent:
             self._finish(call, NoReply(now - call.since, silent))
@@ -360,7 +264,7 @@ class ClientSession:
             call, Reply(status, message.number, message.name, message.data, now - call.since)
         )
 
-    def _pull(self, call: _Call, status: AnswerStatus, message: m.Answer, now: float) -> None:
+    def _pull(self, call: Call, status: AnswerStatus, message: m.Answer, now: float) -> None:
         """Fetch what the answer only names."""
         assert self._access is not None
         name = Name(message.name)
@@ -388,17 +292,17 @@ class ClientSession:
         size = message.size if message.size <= OBJECT_BYTES_MAX else None
         self._transfer.pull(name, size, [self._access], on_done, now, deadline_s=left_s)
 
-    def _stop_asking(self, call: _Call) -> None:
+    def _stop_asking(self, call: Call) -> None:
         self._requests.pop(call.nonce, None)
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None
 
-    def _finish(self, call: _Call, result: Reply | NoReply) -> None:
+    def _finish(self, call: Call, result: Reply | NoReply) -> None:
         self._drop(call)
         self._context.complete(call.request_id, result)
 
-    def _drop(self, call: _Call) -> None:
+    def _drop(self, call: Call) -> None:
         self._stop_asking(call)
         del self._calls[call.request_id]
         if call.offered:

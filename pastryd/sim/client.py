@@ -11,7 +11,8 @@ import msgpack
 
 from pastryd.ids import Name
 from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
-from pastryd.protocol.client_session import ClientSession, Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.outbox import Completion
 from pastryd.sim.world import NEVER, SimNode, World
 from pastryd.state.handle import Handle

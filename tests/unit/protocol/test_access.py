@@ -9,7 +9,8 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, position_of
-from pastryd.protocol.client_session import ClientSession, Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, name_of
 from pastryd.protocol.outbox import Completion
 from pastryd.state.handle import Handle

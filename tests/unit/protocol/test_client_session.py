@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError
-from pastryd.protocol.client_session import SILENCE_S, ClientSession, Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_session import SILENCE_S, ClientSession
 from pastryd.protocol.items import name_of
 from pastryd.protocol.outbox import Completion
 from pastryd.state.handle import Handle

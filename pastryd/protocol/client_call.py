@@ -1,0 +1,107 @@
+"""What a client session knows of one request, and how requests end (DESIGN sec. 6)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pastryd.ids import Name
+from pastryd.protocol.items import Value
+from pastryd.protocol.pull_state import PullResult
+from pastryd.state.deadlines import Timer
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.wire.verbs import AnswerStatus, Verb
+
+PULL_ATTEMPTS = 3
+"""An answer's object may have left the access node's cache before it was pulled: ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """An access node answered."""
+
+    access: Handle
+    active: bool
+    seen: Endpoint
+    """Where it sees us."""
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How a request ended. `data` is verified whenever `status` is OK and it is an object."""
+
+    status: AnswerStatus
+    number: int
+    name: bytes
+    data: Value
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Nobody answered; `silent`: not even with a sign of life."""
+
+    after_s: float
+    silent: bool
+
+
+class Call:
+    """One request on its way."""
+
+    __slots__ = (
+        "data",
+        "deadline",
+        "heard_at",
+        "name",
+        "nonce",
+        "number",
+        "offered",
+        "pulling",
+        "pulls_left",
+        "request_id",
+        "since",
+        "timer",
+        "verb",
+        "wait_s",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        verb: Verb,
+        name: bytes,
+        number: int,
+        data: bytes,
+        offered: bool,
+        now: float,
+        deadline: float,
+    ) -> None:
+        self.request_id = request_id
+        self.verb = verb
+        self.name = name
+        self.number = number
+        self.data = data
+        self.offered = offered
+        self.since = now
+        self.heard_at = now
+        self.deadline = deadline
+        self.nonce = 0
+        self.wait_s = 0.0
+        self.timer: Timer | None = None
+        self.pulling: tuple[Name, Callable[[PullResult, float], None]] | None = None
+        self.pulls_left = PULL_ATTEMPTS
+
+
+class Connecting:
+    """One search for an access node."""
+
+    __slots__ = ("deadline", "endpoints", "request_id", "sent", "since")
+
+    def __init__(
+        self, request_id: int, endpoints: Sequence[Endpoint], now: float, deadline: float
+    ) -> None:
+        self.request_id = request_id
+        self.endpoints = endpoints
+        self.since = now
+        self.deadline = deadline
+        self.sent: dict[int, float] = {}
+        """When each Hello left, by nonce."""
