@@ -8,6 +8,7 @@ from pastryd.protocol.items import Value
 from pastryd.protocol.pull_state import PullResult
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.peers import Peer
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 PULL_ATTEMPTS = 3
@@ -48,17 +49,20 @@ class Call:
     """One request on its way."""
 
     __slots__ = (
+        "asked",
+        "copies",
         "data",
         "deadline",
+        "direct",
         "heard_at",
         "name",
-        "nonce",
         "number",
         "offered",
         "pulling",
         "pulls_left",
         "request_id",
         "since",
+        "then",
         "timer",
         "verb",
         "wait_s",
@@ -84,11 +88,18 @@ class Call:
         self.since = now
         self.heard_at = now
         self.deadline = deadline
-        self.nonce = 0
+        self.direct = verb is Verb.GET or (verb is Verb.PUT and not offered)
+        """Holders are asked, or may be; otherwise the access node."""
+        self.asked: dict[int, Peer] = {}
+        """Who has not answered yet, by the nonce of what it was asked."""
+        self.copies = 0
+        """How many holders have stored it, if they were asked themselves."""
         self.wait_s = 0.0
         self.timer: Timer | None = None
         self.pulling: tuple[Name, Callable[[PullResult, float], None]] | None = None
         self.pulls_left = PULL_ATTEMPTS
+        self.then: Callable[[Reply | NoReply, float], None] | None = None
+        """Whom to tell; None: whoever gave the command."""
 
 
 class Connecting:

@@ -4,6 +4,10 @@ An ephemeral identity that says Hello to bare addresses, asks `Request`s of who 
 and moves objects with the same transfer as nodes do: answers that do not fit a datagram are pulled,
 what it puts is offered to be pulled. Knows objects; chunks and manifests are `client.py`'s.
 
+Holders that answer it (`client_ring.py`) it asks itself: one of them for an item, all of them to
+store a small one. Only verified bytes, and copies that all k confirm, are taken from them; whatever
+else happens, the access node is asked, as if they had not been.
+
 A request is repeated with backoff until answered. PENDING is a sign of life: the deadline of the
 whole request still holds, but silence is what makes an access node unreachable.
 """
@@ -14,8 +18,9 @@ from typing import Any
 
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
-from pastryd.ids import Name
+from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.client_call import Call, Connected, Connecting, NoReply, Reply
+from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
@@ -26,7 +31,7 @@ from pastryd.state.peers import Peer
 from pastryd.stats import Stats
 from pastryd.wire import messages as m
 from pastryd.wire.codec import UnknownMessageError, decode, encode
-from pastryd.wire.verbs import AnswerStatus, Verb
+from pastryd.wire.verbs import AnswerStatus, StoreStatus, Verb
 
 REQUEST_BYTES = 64
 """More than what a `Request` adds to its data."""
@@ -34,6 +39,8 @@ REPEAT_MAX_S = 1.0
 SILENCE_S = 3.0
 """An access node that lives answers each repetition at once, with PENDING if need be."""
 HELLO_REPEAT_S = 0.2
+STORE_PATIENCE_S = 0.25
+"""How long a holder's disk may take before the access node is asked to see to it."""
 
 
 class ClientSession:
@@ -43,6 +50,7 @@ class ClientSession:
         self._context = Context(identity, config, rng)
         self._transfer = Transfer(self._context, self._read, verify)
         self._access: Peer | None = None
+        self._ring = ClientRing(self._context)
         self._connecting: Connecting | None = None
         self._calls: dict[int, Call] = {}
         self._requests: dict[int, Call] = {}
@@ -53,6 +61,7 @@ class ClientSession:
             m.Hello: self._on_hello,
             m.Welcome: self._on_welcome,
             m.Answer: self._on_answer,
+            m.Stored: self._on_stored,
             m.Pull: self._transfer.on_pull,
             m.Segment: self._transfer.on_segment,
             m.Absent: self._transfer.on_absent,
@@ -164,9 +173,21 @@ class ClientSession:
         )
         if offered and value is not None:
             self._offer(Name(name), value)
-        self._calls[call.request_id] = call
-        self._send_request(call, now)
+        if call.direct and self._ring.wants_status(now):
+            self._ask_status(timeout_s, now)
+        self._begin(call, now)
         return call.request_id
+
+    def _ask_status(self, timeout_s: float, now: float) -> None:
+        """Learn from the access node who else is there."""
+
+        def told(result: Reply | NoReply, now: float) -> None:
+            if isinstance(result, Reply) and result.status is AnswerStatus.OK:
+                self._ring.learn(bytes(result.data), now)
+
+        call = Call(self._next_id(), Verb.STATUS, b"", 0, b"", False, now, now + timeout_s)
+        call.then = told
+        self._begin(call, now)
 
     def cancel(self, request_id: int, now: float) -> None:
         """Nobody waits for a request any more."""
@@ -202,10 +223,12 @@ class ClientSession:
         connecting = self._connecting
         sent_at = connecting.sent.get(message.nonce) if connecting else None
         if connecting is None or sent_at is None:
-            self._context.on_welcome(message, peer, now)
+            if not self._ring.on_welcome(message, peer, now):
+                self._context.on_welcome(message, peer, now)
             return
         self._connecting = None
         self._access = peer
+        self._ring.restart(peer)
         self._context.prove(peer, now)
         peer.sample_rtt(now - sent_at)
         seen = (message.seen_host, message.seen_port)
@@ -215,62 +238,123 @@ class ClientSession:
 
     # -- requests --
 
+    def _begin(self, call: Call, now: float) -> None:
+        self._calls[call.request_id] = call
+        self._send_request(call, now)
+
     def _send_request(self, call: Call, now: float) -> None:
-        """Ask for the first time (again): with a nonce that no earlier answer can match."""
+        """Ask for the first time (again): with nonces that no earlier answer can match."""
         if self._access is None:
             raise LocalProtocolError("not connected to an access node")
-        call.nonce = self._context.nonce()
-        call.wait_s = max(self._access.rto_s, self._context.config.rto_initial_s)
-        self._requests[call.nonce] = call
+        peers = self._holders_to_ask(Name(call.name), call.verb, now) if call.direct else []
+        call.direct = bool(peers)
+        peers = peers or [self._access]
+        call.asked = {self._context.nonce(): peer for peer in peers}
+        self._requests.update(dict.fromkeys(call.asked, call))
+        call.copies = 0
+        call.wait_s = max(self._context.config.rto_initial_s, *[peer.rto_s for peer in peers])
+        if call.direct and call.verb is Verb.PUT:
+            call.wait_s = max(STORE_PATIENCE_S, 2 * call.wait_s)
         self._transmit(call, now)
 
+    def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
+        """Return one of those that should have an item, or all that are to store it."""
+        if verb is Verb.PUT:
+            return self._ring.replicas(name, now)
+        holder = self._ring.holder(name, now)
+        return [] if holder is None else [holder]
+
     def _transmit(self, call: Call, now: float) -> None:
-        assert self._access is not None
-        request = m.Request(call.nonce, call.verb, call.name, call.number, call.data)
-        self._context.send_bytes(encode(request), self._access, now)
+        stores = call.direct and call.verb is Verb.PUT
+        for nonce, peer in call.asked.items():
+            message: m.Message
+            if stores:
+                message = m.Store(nonce, Name(call.name), call.number, call.data)
+            else:
+                message = m.Request(nonce, call.verb, call.name, call.number, call.data)
+            self._context.send_bytes(encode(message), peer, now)
         when = min(now + call.wait_s, call.deadline)
         call.timer = self._context.deadlines.arm(when, self._repeat, call)
 
     def _repeat(self, call: Call, now: float) -> None:
+        if call.direct and now < call.deadline:
+            for peer in call.asked.values():
+                self._ring.note_silence(peer, now)
+            self._turn_to_access(call, now)
+            return
         silent = now - call.heard_at >= SILENCE_S
         if now >= call.deadline or silent:
-            self._finish(call, NoReply(now - call.since, silent))
+            self._finish(call, NoReply(now - call.since, silent), now)
             return
         self.stats.count("retransmissions")
         call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
         self._transmit(call, now)
 
-    def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
-        call = self._requests.get(message.nonce)
-        if call is None or self._access is None or peer.id != self._access.id:
-            self.stats.count("answers_unknown")
-            return
-        call.heard_at = now
-        if message.status == AnswerStatus.PENDING:
-            return
+    def _turn_to_access(self, call: Call, now: float) -> None:
+        """Those who should hold it did not help: the access node has the last word."""
+        self.stats.count("holders_passed_over")
         self._stop_asking(call)
+        call.direct = False
+        call.heard_at = now
+        self._send_request(call, now)
+
+    def _call_asked(self, nonce: int, peer: Peer, now: float) -> Call | None:
+        """Return the call to which an answer belongs, if it comes from who was asked."""
+        call = self._requests.get(nonce)
+        if call is None or call.asked[nonce].id != peer.id:
+            self.stats.count("answers_unknown")
+            return None
+        call.heard_at = now
+        return call
+
+    def _on_stored(self, message: m.Stored, peer: Peer, now: float) -> None:
+        """A holder answers a `Store`: when all have, so has the network."""
+        call = self._call_asked(message.nonce, peer, now)
+        if call is None:
+            return
+        if not call.direct or call.verb is not Verb.PUT or message.status != StoreStatus.OK:
+            self._turn_to_access(call, now)
+            return
+        self._ring.note_answer(peer)
+        del self._requests[message.nonce], call.asked[message.nonce]
+        call.copies += 1
+        if not call.asked:
+            reply = Reply(AnswerStatus.OK, call.copies, b"", b"", now - call.since)
+            self._finish(call, reply, now)
+
+    def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
+        call = self._call_asked(message.nonce, peer, now)
+        if call is None or message.status == AnswerStatus.PENDING:
+            return
         try:
             status = AnswerStatus(message.status)
         except ValueError:
             self.stats.count("answers_of_unknown_status")
             status = AnswerStatus.BAD_REQUEST
-        if message.size > len(message.data):
-            self._pull(call, status, message, now)
-            return
-        if call.verb is Verb.GET and status is AnswerStatus.OK:
-            whole = len(message.data) == message.size and verify(Name(call.name), message.data)
+        inline = len(message.data) == message.size
+        if call.verb is Verb.GET and status is AnswerStatus.OK and inline:
+            whole = verify(Name(call.name), message.data)
             status = status if whole else AnswerStatus.CORRUPT
-        self._finish(
-            call, Reply(status, message.number, message.name, message.data, now - call.since)
-        )
+        if call.direct:
+            self._ring.note_answer(peer)
+            if call.verb is not Verb.GET or status is not AnswerStatus.OK:
+                self._turn_to_access(call, now)
+                return
+        self._stop_asking(call)
+        if not inline:
+            self._pull(call, status, message, peer, now)
+            return
+        reply = Reply(status, message.number, message.name, message.data, now - call.since)
+        self._finish(call, reply, now)
 
-    def _pull(self, call: Call, status: AnswerStatus, message: m.Answer, now: float) -> None:
+    def _pull(
+        self, call: Call, status: AnswerStatus, message: m.Answer, peer: Peer, now: float
+    ) -> None:
         """Fetch what the answer only names."""
-        assert self._access is not None
         name = Name(message.name)
-        if len(name) != 32 or (call.verb is Verb.GET and name != call.name):
+        if len(name) != NAME_BYTES or (call.verb is Verb.GET and name != call.name):
             self.stats.count("answers_malformed")
-            self._finish(call, Reply(AnswerStatus.CORRUPT, 0, b"", b"", now - call.since))
+            self._finish(call, Reply(AnswerStatus.CORRUPT, 0, b"", b"", now - call.since), now)
             return
 
         def on_done(result: PullResult, now: float) -> None:
@@ -278,29 +362,37 @@ class ClientSession:
             call.heard_at = now
             if isinstance(result, Pulled):
                 reply = Reply(status, message.number, name, result.value, now - call.since)
-                self._finish(call, reply)
+                self._finish(call, reply, now)
+            elif call.direct and now < call.deadline:
+                self._turn_to_access(call, now)
             elif isinstance(result, AbsentEverywhere) and not result.corrupt and call.pulls_left:
                 call.pulls_left -= 1
                 self._send_request(call, now)
             elif result.corrupt:
-                self._finish(call, Reply(AnswerStatus.CORRUPT, 0, name, b"", now - call.since))
+                self._finish(call, Reply(AnswerStatus.CORRUPT, 0, name, b"", now - call.since), now)
             else:
-                self._finish(call, NoReply(now - call.since, True))
+                self._finish(call, NoReply(now - call.since, True), now)
 
         call.pulling = (name, on_done)
         left_s = max(0.0, call.deadline - now)
         size = message.size if message.size <= OBJECT_BYTES_MAX else None
-        self._transfer.pull(name, size, [self._access], on_done, now, deadline_s=left_s)
+        holders = [peer, *self._ring.others(name, peer)] if call.direct else [peer]
+        self._transfer.pull(name, size, holders, on_done, now, deadline_s=left_s)
 
     def _stop_asking(self, call: Call) -> None:
-        self._requests.pop(call.nonce, None)
+        for nonce in call.asked:
+            del self._requests[nonce]
+        call.asked = {}
         if call.timer is not None:
             call.timer.cancel()
             call.timer = None
 
-    def _finish(self, call: Call, result: Reply | NoReply) -> None:
+    def _finish(self, call: Call, result: Reply | NoReply, now: float) -> None:
         self._drop(call)
-        self._context.complete(call.request_id, result)
+        if call.then is not None:
+            call.then(result, now)
+        else:
+            self._context.complete(call.request_id, result)
 
     def _drop(self, call: Call) -> None:
         self._stop_asking(call)
@@ -340,5 +432,5 @@ class ClientSession:
             1 for call in self._calls.values() if call.offered
         )
         for nonce, call in self._requests.items():
-            assert call.nonce == nonce and self._calls[call.request_id] is call
+            assert nonce in call.asked and self._calls[call.request_id] is call
             assert call.timer is not None and call.pulling is None

@@ -1,86 +1,18 @@
 """An access node serves clients: dedupe, bounds, documents (DESIGN sec. 6)."""
 
-import json
-from itertools import count
 from random import Random
 
 import msgpack
 import pytest
 
-from pastryd.config import Config
 from pastryd.ids import Name, position_of
-from pastryd.protocol.client_call import Connected, NoReply, Reply
-from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, name_of
-from pastryd.protocol.outbox import Completion
 from pastryd.state.handle import Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import Answer, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.network import VirtualNetwork, VirtualNode
-
-PORTS = count(50_000)
-
-
-class VirtualClient:
-    """An unmodified `ClientSession` on the virtual network."""
-
-    def __init__(self, network: VirtualNetwork, access: VirtualNode) -> None:
-        self.network = network
-        self.endpoint = ("10.9.9.9", next(PORTS))
-        handle = Handle(network.rng.randbytes(32), "", 0, 1)
-        self.session = ClientSession(handle, Config(), Random(9))
-        self.results: dict[int, object] = {}
-        self.timer_at = float("inf")
-        network.others[self.endpoint] = self.receive
-        request_id = self.session.connect([access.endpoint], 5.0, network.now)
-        assert isinstance(self.wait(request_id), Connected)
-
-    def receive(self, data: bytes, sender: Handle, now: float) -> None:
-        self.session.receive_datagram(data, sender, now)
-        self.drain()
-
-    def drain(self) -> None:
-        outbox = self.session.outbox
-        datagrams, outbox.datagrams = outbox.datagrams, []
-        for data, destination in datagrams:
-            self.network.transmit(data, self.session.identity.at(self.endpoint), destination)
-        events, outbox.events = outbox.events, []
-        for event in events:
-            if isinstance(event, Completion):
-                self.results[event.request_id] = event.result
-        deadline = self.session.next_deadline()
-        if deadline is not None and deadline < self.timer_at:
-            self.timer_at = deadline
-            self.network.at(max(deadline, self.network.now), self.fire)
-
-    def fire(self) -> None:
-        self.timer_at = float("inf")
-        self.session.handle_timer(self.network.now)
-        self.drain()
-
-    def wait(self, request_id: int) -> object:
-        self.drain()
-        self.network.run_until(lambda: request_id in self.results, 60, 0.001)
-        return self.results[request_id]
-
-    def ask(self, verb: Verb, name: bytes = b"", value: bytes | None = None) -> Reply:
-        size = 0 if value is None else len(value)
-        request_id = self.session.ask(verb, name, size, value, 30.0, self.network.now)
-        reply = self.wait(request_id)
-        assert not isinstance(reply, NoReply)
-        assert isinstance(reply, Reply)
-        return reply
-
-    def put(self, value: bytes, name: Name | None = None) -> Reply:
-        return self.ask(Verb.PUT, name or name_of(value), value)
-
-    def document(self, verb: Verb, name: bytes = b"") -> dict[str, object]:
-        reply = self.ask(verb, name)
-        assert reply.status is AnswerStatus.OK
-        document = json.loads(bytes(reply.data))
-        assert isinstance(document, dict)
-        return document
+from tests.support.virtual_client import PORTS, VirtualClient
 
 
 @pytest.fixture

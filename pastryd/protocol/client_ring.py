@@ -1,0 +1,242 @@
+"""Which nodes a client asks itself: those near its access node that hold, or should hold, an item.
+
+An access node has to fetch what it does not hold, and to pass on what is put. A client that asks
+for many things learns who its access node's neighbours are, greets them, and then asks the holders
+(Dynamo, DeCandia et al. 2007, section 6.4: client-driven coordination): two datagrams for a get in
+place of four, and one round trip for a put. Nothing depends on it. Who cannot be reached from here
+(NAT, containers), is farther than the access node or does not answer at once is not asked.
+
+Owns who these nodes are and which of them answer; what is asked is `client_session.py`'s.
+"""
+
+import json
+from bisect import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pastryd.ids import ID_BYTES, Name, NodeId, clockwise, position_of, rank, ring_distance
+from pastryd.protocol.context import Context
+from pastryd.state.handle import Endpoint
+from pastryd.state.peers import Liveness, Peer
+from pastryd.wire.messages import Welcome
+
+LEARN_AFTER = 16
+"""Requests that go through the access node first: who wants little needs no other sessions."""
+REFRESH_S = 30.0
+"""How often to ask who is there, while there are requests."""
+MEMBERS_MAX = 128
+REPLICAS_MAX = 16
+NEAR_S = 0.01
+"""Round trips this short are all the same: one machine, one site. A holder may be this far, or
+twice as far as the access node; what is farther is for the access node to fetch, which chooses the
+nearest of all holders and keeps what it fetched."""
+GREET_S, GREET_MAX_S = 1.0, 60.0
+"""How long to wait before somebody who does not answer is greeted again, at first and at most."""
+SILENT = float("inf")
+
+
+class _Member:
+    """One node near the access node."""
+
+    __slots__ = ("endpoint", "greet_at", "greeted_at", "id", "nonce", "rtt_s", "wait_s")
+
+    def __init__(self, node_id: NodeId, endpoint: Endpoint) -> None:
+        self.id = node_id
+        self.endpoint = endpoint
+        self.nonce = 0
+        self.greeted_at = 0.0
+        self.greet_at = float("-inf")
+        self.wait_s = GREET_S
+        self.rtt_s = SILENT
+        """Of the last greeting; `SILENT`: not answered, or silent since."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a status document says of the ring."""
+
+    members: dict[NodeId, Endpoint]
+    start: NodeId
+    """The piece reaches clockwise from here to `end`."""
+    end: NodeId
+    is_whole: bool
+    replicas: int
+
+
+class ClientRing:
+    """The piece of the ring around an access node, as a client knows it."""
+
+    __slots__ = ("_access", "_asked", "_context", "_ids", "_learn_at", "_members", "_piece")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._access: Peer | None = None
+        self._piece: _Piece | None = None
+        self._members: dict[NodeId, _Member] = {}
+        self._ids: list[NodeId] = []
+        """Sorted, the access node's among them."""
+        self._asked = 0
+        self._learn_at = float("-inf")
+
+    def restart(self, access: Peer) -> None:
+        """There is another access node, or the same one anew."""
+        self._access = access
+        self._piece = None
+        self._members, self._ids = {}, []
+        self._asked = 0
+        self._learn_at = float("-inf")
+
+    # -- who is there --
+
+    def wants_status(self, now: float) -> bool:
+        """Count a request; tell whether to ask the access node for its status document now."""
+        self._asked += 1
+        if self._asked <= LEARN_AFTER or now < self._learn_at:
+            return False
+        self._learn_at = now + REFRESH_S
+        return True
+
+    def learn(self, document: bytes, now: float) -> None:
+        """Take in the access node's status document; what is none is counted."""
+        if self._access is None:
+            return
+        try:
+            piece = _read(document, self._access.id)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            self._context.stats.count("status_unusable")
+            return
+        known = self._members
+        self._members = {}
+        for node_id, endpoint in piece.members.items():
+            member = known.get(node_id)
+            if member is None or member.endpoint != endpoint:
+                member = _Member(node_id, endpoint)
+            self._members[node_id] = member
+        self._ids = sorted([self._access.id, *piece.members])
+        self._piece = piece
+        self._context.peers.forget_idle(now)
+
+    def on_welcome(self, message: Welcome, peer: Peer, now: float) -> bool:
+        """Take note of who answers a greeting; tell whether it was one of ours."""
+        member = self._members.get(peer.id)
+        if member is None or message.nonce != member.nonce or not member.nonce:
+            return False
+        member.nonce = 0
+        self._context.prove(peer, now)
+        if message.active:
+            member.rtt_s = now - member.greeted_at
+            peer.sample_rtt(member.rtt_s)
+        return True
+
+    def note_answer(self, peer: Peer) -> None:
+        """Who answers may be greeted soon, should it ever fall silent."""
+        member = self._members.get(peer.id)
+        if member is not None:
+            member.wait_s = GREET_S
+
+    def note_silence(self, peer: Peer, now: float) -> None:
+        """Who does not answer at once is not asked until it answers a greeting."""
+        member = self._members.get(peer.id)
+        if member is not None:
+            member.rtt_s = SILENT
+            member.greet_at = now + member.wait_s
+            self._learn_at = min(self._learn_at, now + GREET_S)
+
+    # -- whom to ask --
+
+    def holder(self, name: Name, now: float) -> Peer | None:
+        """Return who should hold an item; None: ask the access node, which may be one of them."""
+        closest = self._closest(name)
+        if None in closest:
+            return None
+        near = self._near(closest, now)
+        # The closest to the key, unless another is nearer to us by more than a site.
+        return min(near, key=lambda peer: int((peer.srtt_s or 0.0) / NEAR_S), default=None)
+
+    def replicas(self, name: Name, now: float) -> list[Peer]:
+        """Return all that are to store an item, the access node perhaps among them; or nobody."""
+        closest = self._closest(name)
+        near = self._near(closest, now)
+        if self._access is not None and None in closest:
+            near.append(self._access)
+        return near if len(near) == len(closest) else []
+
+    def others(self, name: Name, asked: Peer) -> list[Peer]:
+        """Return who else should hold what `asked` holds, of those that answer us."""
+        get = self._context.peers.get
+        members = [m for m in self._closest(name) if m is not None and m.rtt_s < SILENT]
+        peers = [get(m.id) for m in members if m.id != asked.id]
+        return [peer for peer in peers if peer is not None]
+
+    def _closest(self, name: Name) -> list[_Member | None]:
+        """Return the k closest to an item, root first; None: the access node. Empty: unknown.
+
+        Near the ends of what we know others may be closer than the last that we see.
+        """
+        piece, ids = self._piece, self._ids
+        if piece is None:
+            return []
+        position = position_of(name)
+        at = bisect(ids, position)
+        around = {ids[i % len(ids)] for i in range(at - piece.replicas, at + piece.replicas)}
+        closest = sorted(around, key=lambda node_id: rank(position, node_id))[: piece.replicas]
+        if not piece.is_whole:
+            reach = ring_distance(position, closest[-1])
+            length = clockwise(piece.start, piece.end)
+            to_start = clockwise(piece.start, position)
+            if not reach <= to_start <= length - reach:
+                return []
+        return [self._members.get(node_id) for node_id in closest]
+
+    def _near(self, members: Iterable[_Member | None], now: float) -> list[Peer]:
+        """Return those that answer us and are not far; greet the others, now and then."""
+        access_rtt_s = 0.0 if self._access is None else self._access.srtt_s or 0.0
+        limit_s = max(NEAR_S, 2 * access_rtt_s)
+        near: list[Peer] = []
+        for member in members:
+            if member is None:
+                continue
+            peer = self._context.peers.get(member.id)
+            if peer is not None and member.rtt_s <= limit_s:
+                near.append(peer)
+            elif now >= member.greet_at:
+                member.nonce = self._context.hello_endpoint(member.endpoint)
+                member.greeted_at = now
+                member.greet_at = now + member.wait_s
+                member.wait_s = min(2 * member.wait_s, GREET_MAX_S)
+        return near
+
+
+def _read(document: bytes, access_id: NodeId) -> _Piece:
+    """Return what a status document says.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError.
+    """
+    status = json.loads(document)
+    if status["active"] is not True:
+        raise ValueError("not a member of the ring")
+    replicas = status["config"]["replicas"]
+    if not isinstance(replicas, int) or not 0 < replicas <= REPLICAS_MAX:
+        raise ValueError("not a number of replicas")
+    left, right = (_read_side(status["leaf_set"][side], access_id) for side in ("left", "right"))
+    return _Piece(
+        left | right,
+        next(reversed(left), access_id),
+        next(reversed(right), access_id),
+        bool(left.keys() & right.keys()) or not (left or right),
+        replicas,
+    )
+
+
+def _read_side(nodes: list[dict[str, str]], access_id: NodeId) -> dict[NodeId, Endpoint]:
+    """Return where those who live are, nearest first."""
+    side: dict[NodeId, Endpoint] = {}
+    for node in nodes[:MEMBERS_MAX]:
+        host, _, port = node["address"].rpartition(":")
+        raw_id = bytes.fromhex(node["id"])
+        if len(raw_id) != ID_BYTES:
+            raise ValueError("not an id")
+        node_id = NodeId(int.from_bytes(raw_id, "big"))
+        if host and node_id != access_id and node["liveness"] == Liveness.ALIVE.value:
+            side[node_id] = (host.removeprefix("[").removesuffix("]"), int(port))
+    return side

@@ -1,0 +1,194 @@
+"""Clients that ask the holders themselves: what it costs, and that nothing depends on it."""
+
+from random import Random
+
+import pytest
+
+from pastryd.ids import position_of
+from pastryd.protocol.client_ring import LEARN_AFTER
+from pastryd.protocol.items import name_of
+from pastryd.state.handle import Handle
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import Answer, Segment, Stored
+from pastryd.wire.verbs import AnswerStatus, StoreStatus, Verb
+from tests.support.network import VirtualNetwork, VirtualNode
+from tests.support.oracle import replica_ids
+from tests.support.virtual_client import VirtualClient
+
+
+class Ring:
+    """A virtual ring, and a client that has asked for so much that it knows the ring."""
+
+    def __init__(self, size: int, seed: int = 1) -> None:
+        self.network = VirtualNetwork(seed)
+        self.network.ring(size)
+        self.rng = Random(seed)
+        self.values: list[bytes] = []
+        self.client = VirtualClient(self.network, self.network.nodes[0])
+        self.ask_much()
+
+    def ask_much(self) -> None:
+        """Put and get until everybody that is to be greeted has answered."""
+        for _ in range(2 * LEARN_AFTER + 4 * len(self.network.nodes)):
+            self.client.get(self.put())
+
+    def put(self, size: int = 300) -> bytes:
+        value = self.rng.randbytes(size)
+        reply = self.client.put(value)
+        assert (reply.status, reply.number) == (AnswerStatus.OK, 3)
+        self.values.append(value)
+        return value
+
+    def holders(self, value: bytes) -> list[VirtualNode]:
+        by_id = {node.id: node for node in self.network.live}
+        closest = replica_ids(position_of(name_of(value)), by_id, 3)
+        return [by_id[node_id] for node_id in closest]
+
+    def put_elsewhere(self, size: int = 300) -> bytes:
+        """Put something that the access node does not hold, nor cache."""
+        while True:
+            value = self.rng.randbytes(size)
+            if self.client.access not in self.holders(value):
+                VirtualClient(self.network, self.network.live[-1]).put(value)
+                return value
+
+    @property
+    def passed_over(self) -> int:
+        return self.client.session.stats.counters.get("holders_passed_over", 0)
+
+    def quiet(self) -> None:
+        """Check that the datagrams of a moment without requests do not count for much."""
+        before = self.network.datagrams
+        self.network.run(0.01)
+        assert self.network.datagrams - before <= 1
+
+
+def test_a_get_is_two_datagrams_and_a_put_two_for_each_copy() -> None:
+    ring = Ring(8)
+    for _ in range(10):
+        value = ring.put_elsewhere()
+        ring.quiet()
+        before = ring.network.datagrams
+        took_s = ring.client.get(value).after_s
+        assert ring.network.datagrams - before == 2
+        assert took_s == pytest.approx(0.002, rel=0.1)
+        before = ring.network.datagrams
+        stored = ring.put()
+        assert ring.network.datagrams - before == 6
+        assert all(node.core.items.storage.holds(name_of(stored)) for node in ring.holders(stored))
+    assert ring.passed_over == 0
+
+
+def test_what_is_too_long_for_a_datagram_comes_from_all_that_hold_it() -> None:
+    ring = Ring(8)
+    value = ring.put_elsewhere(400_000)
+    senders: set[int] = set()
+
+    def note(data: bytes, sender: Handle) -> bytes:
+        if isinstance(decode(data), Segment):
+            senders.add(sender.id)
+        return data
+
+    ring.client.spoils = note
+    ring.client.get(value)
+    assert senders == {node.id for node in ring.holders(value)}
+    assert ring.passed_over == 0
+
+
+@pytest.mark.parametrize("size", [300, 200_000])
+def test_a_holder_that_dies_is_passed_over_at_once(size: int) -> None:
+    ring = Ring(8)
+    values = [ring.put_elsewhere(size) for _ in range(6)]
+    for value in values:
+        victim = ring.holders(value)[0]
+        if victim is ring.client.access or len(ring.network.live) < 6:
+            continue
+        ring.network.crash(victim)
+        assert ring.client.get(value).after_s < 0.5
+    assert ring.passed_over > 0
+
+
+def test_a_put_whose_replicas_died_is_seen_to_by_the_access_node() -> None:
+    ring = Ring(8)
+    value = ring.rng.randbytes(300)
+    for node in ring.holders(value)[:2]:
+        if node is not ring.client.access:
+            ring.network.crash(node)
+    reply = ring.client.put(value)
+    assert (reply.status, reply.number) == (AnswerStatus.OK, 3)
+    assert ring.passed_over == 1
+    ring.client.get(value)
+
+
+def test_wrong_bytes_refusals_and_lies_of_holders_cost_a_round_trip() -> None:
+    ring = Ring(8)
+    lies = ring.rng
+
+    def spoil(data: bytes, sender: Handle) -> bytes:
+        message = decode(data)
+        if sender.id == ring.client.access.id:
+            return data
+        if isinstance(message, Answer):
+            statuses = [AnswerStatus.NOT_FOUND, AnswerStatus.INDEX, AnswerStatus.BUSY, 200]
+            status = lies.choice([AnswerStatus.OK, *statuses])
+            return encode(message._replace(data=lies.randbytes(message.size), status=status))
+        if isinstance(message, Stored):
+            return encode(message._replace(status=lies.choice([*StoreStatus][1:])))
+        return data
+
+    ring.client.spoils = spoil
+    for _ in range(40):
+        value = ring.put_elsewhere()
+        ring.client.get(value)
+        ring.put()
+    assert ring.passed_over >= 40
+
+
+def test_large_items_of_a_liar_come_from_others() -> None:
+    ring = Ring(8)
+    value = ring.put_elsewhere(100_000)
+    liar = ring.holders(value)[0]
+
+    def spoil(data: bytes, sender: Handle) -> bytes:
+        message = decode(data)
+        if sender.id == liar.id and isinstance(message, Segment):
+            return encode(message._replace(data=bytes(len(message.data))))
+        return data
+
+    ring.client.spoils = spoil
+    ring.client.get(value)
+
+
+def test_a_client_that_reaches_its_access_node_only_does_not_notice() -> None:
+    network = VirtualNetwork()
+    network.ring(8)
+    client = VirtualClient(network, network.nodes[0])
+    client.reaches_others = False
+    rng = Random(3)
+    for _ in range(200):
+        value = rng.randbytes(300)
+        assert client.put(value).after_s < 0.02
+        assert client.get(value).after_s < 0.02
+    assert "holders_passed_over" not in client.session.stats.counters
+
+
+def test_in_a_ring_that_is_larger_than_a_leaf_set_all_is_right() -> None:
+    ring = Ring(40, seed=2)
+    for value in ring.values:
+        ring.client.get(value)
+        assert all(node.core.items.storage.holds(name_of(value)) for node in ring.holders(value))
+    assert ring.client.ask(Verb.GET, name_of(b"?")).status is AnswerStatus.NOT_FOUND
+
+
+def test_what_is_put_while_somebody_has_just_joined_ends_on_the_closest() -> None:
+    ring = Ring(8)
+    for _ in range(4):
+        ring.network.add([ring.network.nodes[3]])
+        ring.network.run(0.5)
+        ring.put()
+    ring.network.run(40)
+    for value in ring.values:
+        assert all(node.core.items.storage.holds(name_of(value)) for node in ring.holders(value))
+    before = ring.passed_over
+    ring.ask_much()
+    assert ring.passed_over == before

@@ -1,0 +1,236 @@
+"""Which nodes a client asks itself (`protocol/client_ring.py`): the right ones, or nobody."""
+
+import json
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pastryd.config import Config
+from pastryd.ids import Name, NodeId
+from pastryd.protocol.client_ring import GREET_S, LEARN_AFTER, NEAR_S, REFRESH_S, ClientRing
+from pastryd.protocol.context import Context
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.peers import Peer
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import Hello, Welcome
+from tests.support.builders import handle_at, name_at, positions, rings
+from tests.support.oracle import replica_ids, sides
+
+LEAF_SET = 16
+NOW = 100.0
+
+
+def endpoint_of(node_id: NodeId) -> Endpoint:
+    return f"node{node_id:x}", 4160
+
+
+def document_of(
+    access: NodeId, others: list[NodeId], replicas: int = 3, dead: frozenset[NodeId] = frozenset()
+) -> dict[str, object]:
+    def shown(side: list[int]) -> list[dict[str, object]]:
+        return [
+            {
+                "id": f"{i:032x}",
+                "address": "{}:{}".format(*endpoint_of(NodeId(i))),
+                "liveness": "suspect" if i in dead else "alive",
+            }
+            for i in side
+        ]
+
+    left, right = sides(access, others, LEAF_SET)
+    leaf_set = {"left": shown(left), "right": shown(right)}
+    return {"active": True, "config": {"replicas": replicas}, "leaf_set": leaf_set}
+
+
+class Known:
+    """A client's ring, and others who answer it after `rtt_s`."""
+
+    def __init__(self, access: NodeId, document: object, rtt_s: float = 0.001) -> None:
+        self.context = Context(Handle(b"c" * 32, "", 0, 1), Config.lan(), Random(1))
+        self.ring = ClientRing(self.context)
+        self.access = self.context.peers.of(handle_at(access))
+        self.access.sample_rtt(0.001)
+        self.rtt_s = rtt_s
+        self.now = NOW
+        self.ring.restart(self.access)
+        self.learn(document)
+
+    def learn(self, document: object) -> None:
+        self.ring.learn(json.dumps(document).encode(), self.now)
+
+    def greetings(self) -> dict[Endpoint, int]:
+        """Return who was greeted, and with which nonce."""
+        sent, self.context.outbox.datagrams = self.context.outbox.datagrams, []
+        found: dict[Endpoint, int] = {}
+        for data, destination in sent:
+            hello = decode(data)
+            assert isinstance(hello, Hello) and not isinstance(destination, Handle)
+            found[destination] = hello.nonce
+        return found
+
+    def welcome(self, node_ids: list[NodeId], active: bool = True) -> None:
+        """Let those who were greeted answer."""
+        greeted = self.greetings()
+        self.now += self.rtt_s
+        for node_id in node_ids:
+            nonce = greeted.get(endpoint_of(node_id))
+            if nonce is not None:
+                handle = handle_at(node_id)
+                peer = self.context.heard(handle, 100, self.now)
+                message = Welcome(nonce, handle, "192.0.2.9", 5, active)
+                assert self.ring.on_welcome(message, peer, self.now)
+
+    def replicas(self, name: Name) -> list[NodeId]:
+        return sorted(peer.id for peer in self.ring.replicas(name, self.now))
+
+
+@given(rings(0, 40), positions(), st.integers(1, 5))
+def test_all_that_are_to_store_an_item_are_known_or_nobody_is_asked(
+    ring: tuple[NodeId, list[NodeId]], position: NodeId, replicas: int
+) -> None:
+    access, others = ring
+    known = Known(access, document_of(access, others, replicas))
+    name = name_at(position)
+    known.ring.replicas(name, known.now)
+    known.welcome(others)
+    right = sorted(replica_ids(position, [access, *others], replicas))
+    found = known.replicas(name)
+    assert found == right or (not found and len(others) >= LEAF_SET)
+    holder = known.ring.holder(name, known.now)
+    if access in right or not found:
+        assert holder is None
+    else:
+        assert holder is not None
+        assert holder.id == replica_ids(position, [access, *others], 1)[0]
+        rest = [peer.id for peer in known.ring.others(name, holder)]
+        assert sorted([holder.id, *rest]) == right
+
+
+def eight() -> tuple[NodeId, list[NodeId], Name, list[NodeId]]:
+    """Return an access node, seven others, an item, and its three holders among those."""
+    ids = [NodeId((i << 125) + 7) for i in range(8)]
+    name = name_at(ids[4])
+    return ids[0], ids[1:], name, [NodeId(i) for i in replica_ids(ids[4], ids, 3)]
+
+
+def test_who_does_not_answer_is_greeted_again_less_and_less_often() -> None:
+    access, others, name, _ = eight()
+    known = Known(access, document_of(access, others))
+    greeted_at: list[float] = []
+    while known.now < NOW + 300:
+        assert known.ring.holder(name, known.now) is None
+        if known.greetings():
+            greeted_at.append(known.now)
+        known.now += 0.5
+    gaps = [b - a for a, b in pairwise(greeted_at)]
+    assert gaps[:4] == [GREET_S * 2**i for i in range(4)]
+    assert max(gaps) <= 64
+
+
+def test_far_holders_are_for_the_access_node_to_ask() -> None:
+    access, others, name, _ = eight()
+    known = Known(access, document_of(access, others), rtt_s=2 * NEAR_S)
+    known.ring.holder(name, known.now)
+    known.welcome(others)
+    assert known.ring.holder(name, known.now) is None
+    assert known.replicas(name) == []
+    for _ in range(50):
+        known.access.sample_rtt(2 * NEAR_S)  # the access node is as far as they are
+    assert known.ring.holder(name, known.now) is not None
+
+
+def test_who_fell_silent_is_asked_again_when_it_answers_a_greeting() -> None:
+    access, others, name, holders = eight()
+    known = Known(access, document_of(access, others))
+    known.ring.holder(name, known.now)
+    known.welcome(others)
+    root = known.ring.holder(name, known.now)
+    assert root is not None and root.id == holders[0]
+    known.ring.note_silence(root, known.now)
+    second = known.ring.holder(name, known.now)
+    assert second is not None and second.id in holders[1:]
+    assert known.replicas(name) == [] and not known.greetings()
+    known.now += 2 * GREET_S
+    known.ring.holder(name, known.now)
+    known.welcome(others)
+    assert known.ring.holder(name, known.now) is root
+
+
+def test_who_is_not_ready_or_suspected_is_not_asked() -> None:
+    access, others, name, holders = eight()
+    known = Known(access, document_of(access, others, dead=frozenset(holders[:1])))
+    known.ring.holder(name, known.now)
+    known.welcome(others, active=False)
+    assert known.ring.holder(name, known.now) is None
+    known.now += 2 * GREET_S
+    known.ring.holder(name, known.now)
+    known.welcome(others)
+    holder = known.ring.holder(name, known.now)
+    assert holder is not None and holder.id != holders[0]
+
+
+def test_another_node_at_a_members_address_is_not_the_member() -> None:
+    access, others, name, _ = eight()
+    known = Known(access, document_of(access, others))
+    known.ring.holder(name, known.now)
+    stranger = handle_at(5)
+    for nonce in known.greetings().values():
+        peer: Peer = known.context.heard(stranger, 100, known.now)
+        welcome = Welcome(nonce, stranger, "192.0.2.9", 5, True)
+        assert not known.ring.on_welcome(welcome, peer, known.now)
+    assert known.ring.holder(name, known.now) is None
+
+
+def test_the_access_node_is_asked_who_is_there_after_some_requests_and_then_seldom() -> None:
+    access, others, _, _ = eight()
+    known = Known(access, document_of(access, others))
+    assert [known.ring.wants_status(NOW) for _ in range(LEARN_AFTER + 3)] == [
+        *[False] * LEARN_AFTER,
+        True,
+        False,
+        False,
+    ]
+    assert not known.ring.wants_status(NOW + REFRESH_S - 1)
+    assert known.ring.wants_status(NOW + REFRESH_S)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["leaf_set", "left", "right", "config", "replicas", "id", "address"]),
+            inner,
+        )
+    ),
+)
+
+
+@given(JSON)
+def test_no_document_makes_it_raise(document: object) -> None:
+    access, _, name, _ = eight()
+    known = Known(access, document)
+    assert known.ring.holder(name, NOW) is None
+    assert known.context.stats.counters["status_unusable"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"active": False},
+        {"config": {"replicas": 0}},
+        {"config": {"replicas": 10**9}},
+        {"config": {"replicas": "3"}},
+        {"leaf_set": {"left": [{"id": "00", "address": "h:1", "liveness": "alive"}], "right": []}},
+        {"leaf_set": {"left": [{"id": "0" * 32, "address": 7, "liveness": "alive"}], "right": []}},
+        {"leaf_set": {"left": "x", "right": None}},
+    ],
+)
+def test_a_document_that_is_wrong_in_one_place_teaches_nothing(change: dict[str, object]) -> None:
+    access, others, name, _ = eight()
+    known = Known(access, {**document_of(access, others), **change})
+    assert known.ring.holder(name, NOW) is None and not known.greetings()
+    assert known.context.stats.counters["status_unusable"] == 1
