@@ -1,6 +1,7 @@
 """A client in virtual time: the `ClientSession` that `pastry` uses, driven as the driver does it.
 
-It stands beside its access node, connects, asks one thing, and is gone. Owns the session's drain
+It stands beside its access node, connects, asks one thing, and is gone; or it stays, asks more, and
+then asks the holders of items itself. Owns the session's drain
 and timer, and how answers become what the workload knows; what is asked is up to `workload.py`.
 """
 
@@ -26,19 +27,24 @@ Then = Callable[[Reply | NoReply], object]
 
 
 class Client:
-    """One client, for one request."""
+    """One client, for one request or, if it stays, for many."""
 
-    def __init__(self, world: World, access: SimNode, rng: Random) -> None:
+    def __init__(self, world: World, access: SimNode, rng: Random, *, stays: bool = False) -> None:
         host = rng.getrandbits(24)
         endpoint = (f"10.{host >> 16}.{host >> 8 & 255}.{host & 255}", PORT)
         identity = Handle(rng.randbytes(32), *endpoint, int(world.now * 1000))
         self._session = ClientSession(identity, world.config, Random(rng.getrandbits(64)))
         self._world = world
-        self._access = access
+        self.access = access
+        self.lost = False
+        """The access node fell silent: whoever wants more takes another client."""
+        self._stays = stays
         self._endpoint = endpoint
         self._due = NEVER
-        self._wants: Callable[[float], object] | None = None
-        self._then: Then | None = None
+        self._connected = False
+        self._wants: list[tuple[Callable[[float], int], Then]] = []
+        """What to ask when there is an access node."""
+        self._thens: dict[int, Then] = {}
 
     def put(self, name: Name, value: bytes, then: Callable[[str, int], object]) -> None:
         """Put an item; `then` is told how it ended and how many copies were acknowledged."""
@@ -69,12 +75,21 @@ class Client:
     def _ask(self, verb: Verb, name: Name, value: bytes | None, wait_s: float, then: Then) -> None:
         session, size = self._session, 0 if value is None else len(value)
         # The access node gives up first, and says so.
-        self._wants = lambda now: session.ask(verb, name, size, value, 2 * wait_s, now)
-        self._then = then
-        self._world.place_beside(self._endpoint, self._access.endpoint)
-        self._world.others[self._endpoint] = self._arrive
-        session.connect([self._access.endpoint], CONNECT_S, self._world.now)
+        self._wants.append(
+            (lambda now: session.ask(verb, name, size, value, 2 * wait_s, now), then)
+        )
+        if self._connected:
+            self._ask_all()
+        elif len(self._wants) == 1:
+            self._world.place_beside(self._endpoint, self.access.endpoint)
+            self._world.others[self._endpoint] = self._arrive
+            session.connect([self.access.endpoint], CONNECT_S, self._world.now)
         self._drain()
+
+    def _ask_all(self) -> None:
+        wants, self._wants = self._wants, []
+        for ask, then in wants:
+            self._thens[ask(self._world.now)] = then
 
     # -- driven --
 
@@ -98,19 +113,30 @@ class Client:
             outbox.events.clear()
             for event in events:
                 if isinstance(event, Completion):
-                    self._completed(event.result)
+                    self._completed(event)
         session.check_invariants()
         deadline = session.next_deadline()
-        if deadline is not None and self._then is not None and deadline < self._due:
+        if deadline is not None and self._thens_wait and deadline < self._due:
             self._due = deadline
             self._world.at(max(deadline, self._world.now), self._fire, deadline)
 
-    def _completed(self, result: object) -> None:
-        if isinstance(result, Connected) and self._wants is not None:
-            self._wants(self._world.now)
+    @property
+    def _thens_wait(self) -> bool:
+        return bool(self._thens or self._wants)
+
+    def _completed(self, event: Completion) -> None:
+        result = event.result
+        if isinstance(result, Connected):
+            self._connected = True
+            self._ask_all()
             return
         assert isinstance(result, Reply | NoReply)
-        then, self._then = self._then, None
-        del self._world.others[self._endpoint]
-        assert then is not None
-        then(result)
+        self.lost |= isinstance(result, NoReply) and result.silent
+        then = self._thens.pop(event.request_id, None)
+        thens = [then] if then is not None else [then for _, then in self._wants]
+        if then is None:
+            self._wants = []  # no access node was found
+        if not self._thens_wait and (self.lost or not self._stays):
+            del self._world.others[self._endpoint]
+        for then in thens:
+            then(result)

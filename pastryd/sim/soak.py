@@ -56,7 +56,11 @@ class Soak:
         self.scenario = Scenario(
             rng.getrandbits(64), options.config(), model, write_s=options.write_s
         )
-        self.workload = Workload(self.scenario, Random(rng.getrandbits(64)), options.clients)
+        # Not drawn: seeds from before there were clients that stay are to mean the same.
+        staying = seed % 2 == 0
+        self.workload = Workload(
+            self.scenario, Random(rng.getrandbits(64)), options.clients, staying=staying
+        )
         self.workload.on_wrong_delivery = self._wrong_delivery
         self.large = LargeBlobs(self.scenario, self.workload, Random(rng.getrandbits(64)))
         window_s = CALM_WINDOW_S if options.wild else REPAIR_WINDOW_S

@@ -65,9 +65,16 @@ class _Delivered(Application):
 class Workload:
     """The clients of one scenario."""
 
-    def __init__(self, scenario: Scenario, rng: Random, clients: float = 0.0) -> None:
-        """`clients`: which part of puts and gets clients ask for; the others begin on a node."""
+    def __init__(
+        self, scenario: Scenario, rng: Random, clients: float = 0.0, *, staying: bool = False
+    ) -> None:
+        """`clients`: which part of puts and gets clients ask for; the others begin on a node.
+
+        `staying`: they are one client, which keeps its access node while that answers.
+        """
         self._clients = clients
+        self._staying = staying
+        self._client: Client | None = None
         self._scenario = scenario
         self._rng = rng
         self.acknowledged: dict[Name, bytes] = {}
@@ -96,6 +103,18 @@ class Workload:
         self.under_way[self._number] = (node, what, self._scenario.world.now)
         return self._number
 
+    def _client_at(self, node: SimNode) -> Client | None:
+        """Return a client to ask, at this node or staying elsewhere; None: the node itself."""
+        if self._rng.random() >= self._clients:
+            return None
+        if not self._staying:
+            return Client(self._scenario.world, node, self._rng)
+        client = self._client
+        if client is None or client.lost or not client.access.running:
+            client = Client(self._scenario.world, node, self._rng, stays=True)
+            self._client = client
+        return client
+
     # -- operations --
 
     def put(self, node: SimNode, size: int | None = None) -> Name:
@@ -110,6 +129,8 @@ class Workload:
     ) -> None:
         """Put an item through a node; `then` is told whether k copies were acknowledged."""
         scenario = self._scenario
+        client = self._client_at(node)
+        node = client.access if client else node
         number = self._begin(node, f"put {name.hex()[:8]}")
         replicas = scenario.world.config.replicas
 
@@ -134,14 +155,16 @@ class Workload:
                 now,
             )
 
-        if self._rng.random() < self._clients:
-            Client(scenario.world, node, self._rng).put(name, value, ended)
+        if client is not None:
+            client.put(name, value, ended)
         else:
             scenario.step(node, put)
 
     def get(self, node: SimNode, name: Name, then: Callable[[Get], None] = lambda get: None) -> Get:
         """Get an acknowledged item through a node, an index entry by the key that it is of."""
         scenario = self._scenario
+        client = self._client_at(node)
+        node = client.access if client else node
         get = Get(node, name, scenario.world.now)
         number = self._begin(node, f"get {name.hex()[:8]}")
 
@@ -157,8 +180,8 @@ class Workload:
             then(get)
 
         asked = self.key_of.get(name, name)
-        if self._rng.random() < self._clients:
-            Client(scenario.world, node, self._rng).get(asked, ended)
+        if client is not None:
+            client.get(asked, ended)
         else:
             find = node.core.items.blobs.find
             scenario.step(node, lambda now: find(asked, lambda result, now: ended(result), now))
