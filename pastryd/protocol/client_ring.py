@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from pastryd.ids import ID_BYTES, Name, NodeId, clockwise, position_of, rank, ring_distance
 from pastryd.protocol.context import Context
+from pastryd.protocol.path_prober import PathProber
+from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Liveness, Peer
 from pastryd.wire.messages import Welcome
@@ -66,10 +68,22 @@ class _Piece:
 class ClientRing:
     """The piece of the ring around an access node, as a client knows it."""
 
-    __slots__ = ("_access", "_asked", "_context", "_ids", "_learn_at", "_members", "_piece")
+    __slots__ = (
+        "_access",
+        "_asked",
+        "_context",
+        "_ids",
+        "_learn_at",
+        "_members",
+        "_piece",
+        "_prober",
+        "_pulls",
+    )
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, prober: PathProber) -> None:
         self._context = context
+        self._prober = prober
+        self._pulls = False
         self._access: Peer | None = None
         self._piece: _Piece | None = None
         self._members: dict[NodeId, _Member] = {}
@@ -85,6 +99,10 @@ class ClientRing:
         self._members, self._ids = {}, []
         self._asked = 0
         self._learn_at = float("-inf")
+
+    def note_pull(self) -> None:
+        """Large items are wanted: from now on holders are asked when their paths are known."""
+        self._pulls = True
 
     # -- who is there --
 
@@ -198,13 +216,21 @@ class ClientRing:
                 continue
             peer = self._context.peers.get(member.id)
             if peer is not None and member.rtt_s <= limit_s:
-                near.append(peer)
+                if self._is_probed(peer, now):
+                    near.append(peer)
             elif now >= member.greet_at:
                 member.nonce = self._context.hello_endpoint(member.endpoint)
                 member.greeted_at = now
                 member.greet_at = now + member.wait_s
                 member.wait_s = min(2 * member.wait_s, GREET_MAX_S)
         return near
+
+    def _is_probed(self, peer: Peer, now: float) -> bool:
+        """Tell whether to ask somebody now: a large item would wait until its path is probed."""
+        window = window_of(peer)
+        if self._pulls and not window.probing and window.probe_at == float("-inf"):
+            self._prober.probe(peer, now)
+        return not window.probing
 
 
 def _read(document: bytes, access_id: NodeId) -> _Piece:

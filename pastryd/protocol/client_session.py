@@ -24,6 +24,7 @@ from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
+from pastryd.protocol.pull_queue import PROBED_BYTES
 from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
 from pastryd.protocol.transfer import Then, Transfer
 from pastryd.state.handle import Endpoint, Handle
@@ -50,7 +51,7 @@ class ClientSession:
         self._context = Context(identity, config, rng)
         self._transfer = Transfer(self._context, self._read, verify)
         self._access: Peer | None = None
-        self._ring = ClientRing(self._context)
+        self._ring = ClientRing(self._context, self._transfer.prober)
         self._connecting: Connecting | None = None
         self._calls: dict[int, Call] = {}
         self._requests: dict[int, Call] = {}
@@ -373,6 +374,8 @@ class ClientSession:
             else:
                 self._finish(call, NoReply(now - call.since, True), now)
 
+        if message.size >= PROBED_BYTES:
+            self._ring.note_pull()
         call.pulling = (name, on_done)
         left_s = max(0.0, call.deadline - now)
         size = message.size if message.size <= OBJECT_BYTES_MAX else None

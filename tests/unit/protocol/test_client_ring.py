@@ -1,6 +1,7 @@
 """Which nodes a client asks itself (`protocol/client_ring.py`): the right ones, or nobody."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -12,6 +13,8 @@ from pastryd.config import Config
 from pastryd.ids import Name, NodeId
 from pastryd.protocol.client_ring import GREET_S, LEARN_AFTER, NEAR_S, REFRESH_S, ClientRing
 from pastryd.protocol.context import Context
+from pastryd.protocol.path_prober import PathProber
+from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode
@@ -49,8 +52,9 @@ class Known:
     """A client's ring, and others who answer it after `rtt_s`."""
 
     def __init__(self, access: NodeId, document: object, rtt_s: float = 0.001) -> None:
-        self.context = Context(Handle(b"c" * 32, "", 0, 1), Config.lan(), Random(1))
-        self.ring = ClientRing(self.context)
+        config = replace(Config.lan(), datagram_bytes_max=8_900)
+        self.context = Context(Handle(b"c" * 32, "", 0, 1), config, Random(1))
+        self.ring = ClientRing(self.context, PathProber(self.context, lambda peer, now: None))
         self.access = self.context.peers.of(handle_at(access))
         self.access.sample_rtt(0.001)
         self.rtt_s = rtt_s
@@ -156,6 +160,22 @@ def test_who_fell_silent_is_asked_again_when_it_answers_a_greeting() -> None:
     known.now += 2 * GREET_S
     known.ring.holder(name, known.now)
     known.welcome(others)
+    assert known.ring.holder(name, known.now) is root
+
+
+def test_once_large_items_are_wanted_a_path_is_probed_before_it_is_used() -> None:
+    access, others, name, _ = eight()
+    known = Known(access, document_of(access, others))
+    known.ring.holder(name, known.now)
+    known.welcome(others)
+    root = known.ring.holder(name, known.now)
+    assert root is not None and not window_of(root).probing
+    known.ring.note_pull()
+    assert known.ring.holder(name, known.now) is None
+    assert window_of(root).probing
+    for _ in range(10):  # nothing longer than usual gets through
+        known.now += 1
+        known.context.deadlines.run_due(known.now)
     assert known.ring.holder(name, known.now) is root
 
 
