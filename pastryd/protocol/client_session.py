@@ -279,10 +279,13 @@ class ClientSession:
 
     def _repeat(self, call: Call, now: float) -> None:
         if call.direct and now < call.deadline:
-            for peer in call.asked.values():
-                self._ring.note_silence(peer, now)
-            self._turn_to_access(call, now)
-            return
+            # Who answered something else meanwhile is busy: others would only make it busier.
+            mute = [p for p in call.asked.values() if p.last_heard <= now - call.wait_s]
+            if mute or call.wait_s >= REPEAT_MAX_S:
+                for peer in mute:
+                    self._ring.note_silence(peer, now)
+                self._turn_to_access(call, now)
+                return
         silent = now - call.heard_at >= SILENCE_S
         if now >= call.deadline or silent:
             self._finish(call, NoReply(now - call.since, silent), now)

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from pastryd.ids import position_of
+from pastryd.protocol.client_call import Reply
 from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.items import name_of
 from pastryd.state.handle import Handle
@@ -106,6 +107,32 @@ def test_a_holder_that_dies_is_passed_over_at_once(size: int) -> None:
         ring.network.crash(victim)
         assert ring.client.get(value).after_s < 0.5
     assert ring.passed_over > 0
+
+
+def test_a_holder_that_answers_something_else_is_asked_again_for_what_was_lost() -> None:
+    ring = Ring(8)
+    lost = ring.put_elsewhere()
+    holder = ring.holders(lost)[0]
+    other = ring.put_elsewhere()
+    while ring.holders(other)[0] is not holder:
+        other = ring.put_elsewhere()
+    answers = 0
+
+    def spoil(data: bytes, sender: Handle) -> bytes | None:
+        nonlocal answers
+        message = decode(data)
+        if isinstance(message, Answer) and message.data == lost and sender.id == holder.id:
+            answers += 1
+            return None if answers == 1 else data
+        return data
+
+    ring.client.spoils = spoil
+    session, now = ring.client.session, ring.network.now
+    asked = [session.ask(Verb.GET, name_of(value), 0, None, 30.0, now) for value in (lost, other)]
+    for request_id, value in zip(asked, (lost, other), strict=True):
+        reply = ring.client.wait(request_id)
+        assert isinstance(reply, Reply) and bytes(reply.data) == value
+    assert (answers, ring.passed_over) == (2, 0)
 
 
 def test_a_put_whose_replicas_died_is_seen_to_by_the_access_node() -> None:
