@@ -1,8 +1,9 @@
 """The blob store as an application of the overlay: the holder's side, and its two asking halves.
 
 Answers `Find`, takes in what it is offered by `Store`, and meets routed questions on their way:
-whoever holds the item answers the source at once, and who knows the replica set sends the question
-to the nearest of it rather than to the root (ALGORITHMS sec. 4: the last hop dominates). Nothing is
+whoever holds the item answers the source at once, and who knows the replica set, or can guess who
+is of it, sends the question to the nearest of it rather than towards the root (ALGORITHMS sec. 4:
+the last hop dominates). Nothing is
 stored or handed out as an answer that was not verified here; segments are verified by who pulls.
 """
 
@@ -122,28 +123,37 @@ class Blobs(Application):
     def forward(
         self, key: Position, payload: bytes, source: Handle, next_hop: Handle, now: float
     ) -> Forward | None:
-        """Answer a `Find` on its way if we hold the item, or turn it to the nearest replica."""
+        """Answer a `Find` on its way if we hold the item, or turn it to who holds it nearby.
+
+        Where the replica set is not known, to who is likely to be of it and near: asked in vain, it
+        passes the question on as any hop does.
+        """
         context = self._context
-        if source.id == context.identity.id:
-            return None
         message = self._parse(payload)
         if message is None:
             return Forward.STOP
         if not isinstance(message, Find):
             return None
-        if self._has(message.name):
+        is_own = source.id == context.identity.id
+        if not is_own and self._has(message.name):
             self.on_find(message, context.peers.of(source), now)
             return Forward.STOP
         if not placement.knows(context, key):
-            return None
+            nearer = placement.likely_holder(context, key, next_hop)
+        else:
+            # Whom we know we have asked before we route: only the root may know others.
+            nearer = None if is_own else self._nearest_replica(key)
+        return None if nearer is None else Forward(payload, nearer)
+
+    def _nearest_replica(self, key: Position) -> Handle | None:
+        context = self._context
         replicas = placement.closest(context, key, context.config.replicas)
         if None in replicas:
             return None  # we ought to hold it: the root decides what to say
         usable = [p for p in replicas if p is not None and context.usable(p.id)]
         if not usable:
             return None
-        nearest = min(usable, key=lambda peer: placement.distance_s(context, peer))
-        return Forward(payload, nearest.handle)
+        return min(usable, key=lambda peer: placement.distance_s(context, peer)).handle
 
     def deliver(
         self, key: Position, payload: bytes, source: Handle, trail: Sequence[Hop], now: float

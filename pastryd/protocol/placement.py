@@ -1,13 +1,21 @@
 """Where items belong, as far as our own leaf set knows (DESIGN sec. 6): replica sets as peers.
 
 Pure functions over the shared context; infrastructure that all machines may use. Who is not sure
-(`knows` is False) must ask the root (`lookup.py`).
+(`knows` is False) must ask the root (`lookup.py`); `likely_holder` guesses, for those who can be
+wrong.
 """
 
-from pastryd.ids import Position, clockwise, ring_distance
+from itertools import chain
+
+from pastryd.ids import RING, RING_MASK, Position, clockwise, ring_distance, shared_prefix
 from pastryd.protocol.context import Context
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
+from pastryd.state.tuning import ring_size
+
+WRONG_GUESS = 2.0
+"""What it takes to ask a node that does not hold the item, in mean round trips to our leaf set,
+whose members may be anywhere: it turns the question to another one. Measured (decision 0031)."""
 
 
 def knows(context: Context, position: Position) -> bool:
@@ -56,3 +64,43 @@ def distance_s(context: Context, peer: Peer) -> float:
     """Return how far a peer is, for choosing the nearest: not measured counts as rather far."""
     srtt_s = peer.srtt_s
     return context.config.rto_initial_s if srtt_s is None else srtt_s
+
+
+def likely_holder(context: Context, position: Position, next_hop: Handle) -> Handle | None:
+    """Return who answers a question for an item sooner than its route would, as far as we can tell.
+
+    None: the route's `next_hop` is as good as anybody. The density of ids says how likely a node is
+    to be one of the k closest (Rowstron & Druschel 2001, sec. 2.5): for certain at the position
+    itself, hardly ever k mean gaps away from it. To whom this leads is closer to the position than
+    we and shares as many digits with it, as with each hop of a route.
+    """
+    leaf_set, table, peers = context.leaf_set, context.table, context.peers
+    if leaf_set.spans_ring:
+        return None
+    bits = table.bits_per_digit
+    row = shared_prefix(leaf_set.owner, position, bits)
+    reach = int(context.config.replicas * RING / ring_size(leaf_set))
+    closer_than = min(reach, ring_distance(position, leaf_set.owner))
+    start, width = position - closer_than + 1, 2 * closer_than - 1
+    members = leaf_set.members()
+    rows = [table.row(number) for number in table.row_numbers if number >= row]
+    likely = [
+        handle
+        for handle in chain(members, *rows)
+        if (handle.id - start) & RING_MASK < width
+        and shared_prefix(handle.id, position, bits) >= row
+        and context.usable(handle.id)
+    ]
+    if not likely:
+        return None
+    anywhere_s = sum([distance_s(context, peers.of(handle)) for handle in members]) / len(members)
+
+    def expected_s(handle: Handle) -> float:
+        """Return the round trip to a node, and what it takes if that is a wrong guess."""
+        peer = peers.get(handle.id)
+        rtt_s = (peer.srtt_s if peer is not None else None) or table.rtt_of(handle.id)
+        wrong = min(1.0, ring_distance(position, handle.id) / reach)
+        return (rtt_s or context.config.rto_initial_s) + WRONG_GUESS * anywhere_s * wrong
+
+    best = min(likely, key=expected_s)
+    return best if expected_s(best) < expected_s(next_hop) else None

@@ -1,9 +1,13 @@
-"""Rowstron & Druschel 2001, what concerns the tables alone: state per node, and route lengths."""
+"""Rowstron & Druschel 2001, what concerns the tables alone: state per node, where routes lead."""
 
 from math import ceil, log
 from random import Random
 
-from pastryd.ids import NodeId, Position
+from pastryd.config import Config
+from pastryd.ids import NodeId, Position, rank, shared_prefix
+from pastryd.protocol.placement import knows, likely_holder
+from pastryd.sim.direct import DirectRing, random_key, settled_world
+from pastryd.sim.latency import Sphere
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import LeafSet
 from pastryd.state.neighborhood import NeighborhoodSet
@@ -78,3 +82,33 @@ def test_section_2_3_routes_go_around_dead_nodes_to_the_closest_live_one() -> No
         assert path[-1] == true_root(key, live)
         hops.append(len(path) - 1)
     assert sum(hops) / len(hops) < log(NODES, 16) + 0.5
+
+
+def test_section_2_5_questions_that_guess_by_the_density_of_ids_reach_nearer_replicas() -> None:
+    """Sec. 2.5: near the k closest nodes a message goes to who is near, in no more steps."""
+    latency = Sphere(Random(7))
+    ring = DirectRing(NODES, 7, Config.wan(replicas=5), latency)
+    world = settled_world(ring, 7, Sphere(Random(7)))
+    rng = Random(8)
+    found: dict[bool, tuple[list[int], list[float]]] = {False: ([], []), True: ([], [])}
+    for _ in range(1_000):
+        key, start = random_key(rng), rng.randrange(NODES)
+        closest = ring.tables(ring.root_of(key))[0].replica_set(key, 5)
+        holders = {ring.root_of(key), *(ring.index_of[h.id] for h in closest if h is not None)}
+        for guessing, (hops, delays_s) in found.items():
+            at, taken = start, 0
+            while at not in holders:
+                core = world.nodes[at].core
+                hop = core.router.next_hop(Position(key))
+                assert hop is not None and taken <= 4
+                if guessing and not knows(core.context, Position(key)):
+                    likely = likely_holder(core.context, Position(key), hop)
+                    if likely is not None:
+                        assert shared_prefix(likely.id, key) >= shared_prefix(core.identity.id, key)
+                        assert rank(key, likely.id) < rank(key, core.identity.id)
+                        hop = likely
+                at, taken = ring.index_of[hop.id], taken + 1
+            hops.append(taken)
+            delays_s.append(latency.delay_s(start, at))
+    assert sum(found[True][0]) <= sum(found[False][0])
+    assert sum(found[True][1]) < 0.93 * sum(found[False][1])

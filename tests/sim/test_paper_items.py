@@ -18,7 +18,8 @@ def test_gets_reach_near_holders_more_often_than_routes_alone() -> None:
     gets, routes = rows["gets, 300 nodes, sphere"], rows["routes alone, 300 nodes, sphere, b = 4"]
     for which in ("the nearest", "one of the two nearest"):
         assert float(gets[which]) > float(routes[which])
-    assert float(gets["the nearest"]) > 0.45
+    # Without guesses who holds an item (decision 0031) 0.57 and 0.69.
+    assert float(gets["the nearest"]) > 0.65 and float(gets["one of the two nearest"]) > 0.8
     assert gets["answered"] == "200 of 200"
     # Of 200 gets, 40 by chance: two deviations more are 51.
     assert all(float(row["the nearest"]) > 0.26 for row in rows.values()), "better than chance"

@@ -45,9 +45,9 @@ def churn(
     matrix: Path | None = None,
     medians_min: Sequence[float] = (180, 60, 15, 5),
     losses: Sequence[float] = LOSSES,
-    nodes: int = 60,
+    nodes: int = 200,
     settling_s: float = 300.0,
-    measured_s: float = 600.0,
+    measured_s: float = 1800.0,
 ) -> Table:
     """Exponential and heavy-tailed sessions, from long to short."""
     base = Conditions("", nodes, 0.0, settling_s, measured_s, 0.0, MANY_LOOKUPS_PER_S, seed, matrix)
