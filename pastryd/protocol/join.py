@@ -17,6 +17,7 @@ from pastryd.protocol.application import Application
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
+from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import (
@@ -49,9 +50,6 @@ LOOKS_AT_ONCE = 8
 dead. In a large one many look, and more rarely (`LOOK_WAIT_LARGE_MAX`)."""
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
-INACTIVE_ATTEMPTS = 8
-"""In so many attempts who said that it is joining must have said it again: one lost answer makes
-nobody else the lowest of the joiners, and we ask only some of them at a time."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
 
@@ -77,14 +75,13 @@ class Joiner(Application):
     name = "join"
     __slots__ = (
         "_activate_alone",
-        "_all_joining_since",
         "_attempts",
         "_choice",
         "_context",
         "_departed",
+        "_fellows",
         "_found",
         "_hellos",
-        "_inactive",
         "_is_active",
         "_look_wait",
         "_near_id",
@@ -126,8 +123,7 @@ class Joiner(Application):
         self._departed: dict[Endpoint, None] = {}
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
-        self._inactive: dict[NodeId, int] = {}
-        """Who said that it is joining too, and in which attempt of ours it did last."""
+        self._fellows = FellowJoiners()
         self._choice: Timer | None = None
         self._retry: Timer | None = None
         self._look_wait = 1
@@ -139,7 +135,6 @@ class Joiner(Application):
         self._progress_at = float("-inf")
         self._progress_version = -1
         self._postponed = 0
-        self._all_joining_since = 0.0
         self._wait_s = context.config.join_retry_s
 
     # -- starting --
@@ -169,14 +164,14 @@ class Joiner(Application):
         """We were given up for dead, or lost everybody: join again."""
         if self._retry is None:
             self._found.clear()
-            self._inactive.clear()
+            self._fellows.clear()
             alone_after_s = 4 * self._context.config.join_retry_s
             self._context.deadlines.arm(now + alone_after_s, self._give_up)
             self._wait_s = self._context.config.join_retry_s
             self._attempt(now)
 
     def _give_up(self, now: float) -> None:
-        if not self._is_active() and not self._found and not self._inactive:
+        if not self._is_active() and not self._found and not self._fellows:
             self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
             self._activate_alone(now)
 
@@ -186,15 +181,13 @@ class Joiner(Application):
         if self._is_active() or self._is_progressing(now):
             return
         context = self._context
-        since = self._attempts - INACTIVE_ATTEMPTS
-        self._inactive = {i: said for i, said in self._inactive.items() if said > since}
-        if self._inactive or self._found:
+        self._fellows.begin_attempt(self._attempts, bool(self._found), now)
+        if self._fellows or self._found:
             # Backing off is for silence. Joiners will be ready soon, and an active seed is: then
             # only the network lost some message of the join.
             self._wait_s = context.config.join_retry_s
-        if self._found or not self._inactive:
-            self._all_joining_since = now
-        if self._is_first_among_joiners(now):
+        patience_s = INACTIVE_PATIENCE * context.config.join_retry_s
+        if self._fellows.is_first(context.identity.id, patience_s, now):
             context.log("all_seeds_are_joining_starting_the_ring")
             self._activate_alone(now)
             return
@@ -236,13 +229,6 @@ class Joiner(Application):
         self._postponed += 1
         self._retry = context.deadlines.arm(silent_from, self._attempt)
         return True
-
-    def _is_first_among_joiners(self, now: float) -> bool:
-        """All who answered are joining too, for long: the lowest id of them starts the ring."""
-        patience_s = INACTIVE_PATIENCE * self._context.config.join_retry_s
-        return now - self._all_joining_since >= patience_s and self._context.identity.id < min(
-            self._inactive
-        )
 
     def postpone(self, by_s: float) -> None:
         """We stood still: that is part of nobody's round trip time."""
@@ -286,9 +272,9 @@ class Joiner(Application):
                 self._send_join(peer, True, now)
             return
         if not message.active:
-            self._inactive[peer.id] = self._attempts
+            self._fellows.add(peer.id, self._attempts)
             return
-        self._inactive.pop(peer.id, None)
+        self._fellows.discard(peer.id)
         self._progress_at = now
         self._found[peer.id] = (peer.srtt_s or 0.0, peer)
         if self._choice is None:
