@@ -13,6 +13,7 @@ from math import inf
 from typing import Protocol
 
 from pastryd.ids import NodeId, Position, shared_prefix
+from pastryd.protocol import near_node
 from pastryd.protocol.application import Application
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
@@ -21,12 +22,8 @@ from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import (
-    DEEPEST_ROW,
-    ROW_PADDING,
     Hop,
     JoinReply,
-    RowReply,
-    RowRequest,
     Welcome,
 )
 
@@ -35,10 +32,6 @@ SEEDS_AT_ONCE = 8
 MET_MAX = 16
 DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
-NEAR_S = 0.002
-"""A node this near is near enough to join through; walking on would cost more than it brings."""
-WALK_ROUNDS = 5
-WALK_PINGS = 5
 DENSE_ROW = 8
 ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
@@ -54,19 +47,11 @@ INACTIVE_PATIENCE = 32
 Route = Callable[[Position, bytes, str, float, Peer], None]
 
 
-class Table(Protocol):
+class Table(near_node.Table, Protocol):
     """What a join needs of `TableUpkeep`."""
-
-    def measure(
-        self, handle: Handle, then: Callable[[Peer, bool, float], None], now: float
-    ) -> None:
-        """Ping a node unless its distance is known; then tell whether it answered."""
 
     def fetch_row(self, peer: Peer, row: int, now: float) -> None:
         """Ask a node for a row and take what is better than ours."""
-
-    def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
-        """Take what is better than ours of a row."""
 
 
 class Joiner(Application):
@@ -84,14 +69,13 @@ class Joiner(Application):
         "_hellos",
         "_is_active",
         "_look_wait",
-        "_near_id",
+        "_near_node",
         "_nonces",
         "_place",
         "_postponed",
         "_probe",
         "_progress_at",
         "_progress_version",
-        "_requests",
         "_retry",
         "_route",
         "_seeds",
@@ -112,7 +96,6 @@ class Joiner(Application):
     ) -> None:
         """`route(key, payload, application, now, hint)`; the others as in their machines."""
         self._context = context
-        self._requests = requests
         self._route = route
         self._probe = probe
         self._place = place
@@ -129,8 +112,9 @@ class Joiner(Application):
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
-        self._near_id: NodeId | None = None
-        """Whom we join through, if its first row is in our table already."""
+        self._near_node = near_node.NearNode(
+            context, requests, table, self._note_progress, self._send_first_join
+        )
         self._attempts = 0
         self._progress_at = float("-inf")
         self._progress_version = -1
@@ -235,7 +219,7 @@ class Joiner(Application):
         for nonce, (endpoint, sent_at, merging) in self._hellos.items():
             self._hellos[nonce] = (endpoint, sent_at + by_s, merging)
 
-    # -- finding a near node --
+    # -- Hello and Welcome --
 
     def on_own_hello(self, nonce: int) -> bool:
         """A Hello under our identity came: if it is ours, that seed is ourselves."""
@@ -285,55 +269,15 @@ class Joiner(Application):
         self._choice = None
         if self._found and not self._is_active():
             best = min(self._found.values(), key=lambda found: found[0])[1]
-            self._walk(best, DEEPEST_ROW, WALK_ROUNDS, now)
+            self._near_node.search(best, now)
 
-    def _walk(self, best: Peer, row: int, rounds: int, now: float) -> None:
-        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002).
-
-        A deep row is a sample of the whole ring; the higher ones are ever nearer to who tells.
-        """
-
-        def on_row(answer: RowReply | None, now: float) -> None:
-            self._progress_at = now
-            if answer is None or len(answer.entries) < WALK_PINGS:
-                self._send_join(best, False, now)  # a small ring: nobody is far
-            else:
-                self._measure(best, answer, rounds - 1, now)
-
-        if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
-            self._send_join(best, False, now)
-        else:
-            request = RowRequest(self._context.nonce(), row, ROW_PADDING)
-            self._requests.ask(best, request, on_row, now, attempts=2)
-
-    def _measure(self, best: Peer, answer: RowReply, rounds: int, now: float) -> None:
-        context = self._context
-        hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
-        # Who is beside us is as far from the teller as we are; in its first row all are near it.
-        apart_us = int((best.srtt_s or 0.0) * 1e6) if answer.row else 0
-        hops = sorted(hops, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
-        outstanding = len(hops)
-        nearest = best
-
-        def on_pong(peer: Peer, answered: bool, now: float) -> None:
-            nonlocal outstanding, nearest
-            outstanding -= 1
-            self._progress_at = now
-            if answered and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
-                nearest = peer
-            if outstanding:
-                return
-            if answer.row or nearest is not best:
-                self._walk(nearest, max(0, answer.row - 1), rounds, now)
-            else:
-                self._near_id = best.id
-                self._table.take_row(best, answer.entries, now)
-                self._send_join(best, False, now)
-
-        for hop in hops:
-            self._table.measure(hop.handle, on_pong, now)
+    def _note_progress(self, now: float) -> None:
+        self._progress_at = now
 
     # -- JOIN --
+
+    def _send_first_join(self, through: Peer, now: float) -> None:
+        self._send_join(through, False, now)
 
     def _send_join(self, through: Peer, merging: bool, now: float) -> None:
         nonce = self._context.nonce()
@@ -377,7 +321,7 @@ class Joiner(Application):
         for handle in message.trail:
             if handle.id == context.identity.id:
                 continue
-            if handle.id == self._near_id:
+            if handle.id == self._near_node.id:
                 known = 1  # its first row led us to it
             shared = shared_prefix(handle.id, context.identity.id, context.config.bits_per_digit)
             for row in range(known, min(shared + 1, known + ROWS_PER_NODE_MAX)):
