@@ -16,7 +16,7 @@ from typing import Any
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import Name
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
@@ -292,7 +292,7 @@ class ClientSession:
         self._context.deadlines.arm(when, self._say_hello, connecting, longer)
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
-        self._context.on_hello(message, peer.handle, False, now)
+        self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         connecting = self._connecting

@@ -15,7 +15,7 @@ from typing import Protocol
 from pastryd.ids import NodeId, Position, shared_prefix
 from pastryd.protocol import near_node
 from pastryd.protocol.application import Application
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.fellow_joiners import FellowJoiners
@@ -29,6 +29,8 @@ from pastryd.wire.messages import (
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
+ASKED_MAX = 24
+"""So many addresses we ask in one attempt, with those that joiners name."""
 MET_MAX = 16
 DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
@@ -60,6 +62,7 @@ class Joiner(Application):
     name = "join"
     __slots__ = (
         "_activate_alone",
+        "_asked",
         "_attempts",
         "_choice",
         "_context",
@@ -81,6 +84,7 @@ class Joiner(Application):
         "_seeds",
         "_table",
         "_wait_s",
+        "ahead",
     )
 
     def __init__(
@@ -107,6 +111,10 @@ class Joiner(Application):
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
         self._fellows = FellowJoiners()
+        self._asked: dict[Endpoint, None] = {}
+        """Whom we said Hello to in this attempt."""
+        self.ahead: Endpoint = NOBODY
+        """Whom we name to those who ask us while we join: the nearest to the ring that we know."""
         self._choice: Timer | None = None
         self._retry: Timer | None = None
         self._look_wait = 1
@@ -187,7 +195,10 @@ class Joiner(Application):
         self._hellos.clear()
         self._found.clear()
         self._nonces.clear()
-        for endpoint in endpoints[:SEEDS_AT_ONCE]:
+        self._asked = dict.fromkeys(endpoints[:SEEDS_AT_ONCE])
+        if self.ahead == NOBODY and endpoints:
+            self.ahead = endpoints[0]
+        for endpoint in self._asked:
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
         jittered = self._wait_s * (0.75 + 0.5 * context.rng.random())
         self._retry = context.deadlines.arm(now + jittered, self._attempt)
@@ -257,13 +268,29 @@ class Joiner(Application):
             return
         if not message.active:
             self._fellows.add(peer.id, self._attempts)
+            self._ask_ahead((message.ahead_host, message.ahead_port), now)
             return
         self._fellows.discard(peer.id)
         self._progress_at = now
+        self.ahead = peer.endpoint
         self._found[peer.id] = (peer.srtt_s or 0.0, peer)
         if self._choice is None:
             wait = min(CHOICE_WAIT_S, now - sent_at) if self._hellos else 0.0
             self._choice = context.deadlines.arm(now + wait, self._choose)
+
+    def _ask_ahead(self, endpoint: Endpoint, now: float) -> None:
+        """A joiner named whom it asks itself: ask there, too.
+
+        Of a chain of joiners each knows the one before alone. It would wait until that has joined,
+        and at the end so long that it took all for joiners and began a ring of its own.
+        """
+        context = self._context
+        is_known = endpoint in (NOBODY, context.identity.endpoint) or endpoint in self._asked
+        if is_known or self._found or len(self._asked) >= ASKED_MAX:
+            return
+        self._asked[endpoint] = None
+        self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
+        self.ahead = endpoint
 
     def _choose(self, now: float) -> None:
         self._choice = None

@@ -226,9 +226,25 @@ def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> No
     for _ in range(29):
         network.add([network.rng.choice(network.live)])
         network.run(0.05)
-    network.run_until(lambda: all(n.core.active for n in network.nodes), 30)
-    network.loss = 0.0  # or whom one took for dead wrongly others do, too, for a minute
     network.run_until(network.is_consistent, 30)
+    events = [e.event for n in network.nodes for _, e in n.logged]
+    assert "all_seeds_are_joining_starting_the_ring" not in events
+
+
+@pytest.mark.parametrize(
+    "preset,size,loss,limit_s",
+    [("lan", 60, 0.0, 5), ("lan", 30, 0.1, 30), ("wan", 30, 0.0, 30)],
+)
+def test_a_chain_of_joiners_that_start_at_once_starts_no_ring_of_its_own(
+    preset: str, size: int, loss: float, limit_s: float
+) -> None:
+    """Each knows the one before alone: joiners name whom they ask themselves."""
+    config = Config.lan() if preset == "lan" else Config.wan()
+    network = VirtualNetwork(2, config, delay_s=0.001 if preset == "lan" else 0.05, loss=loss)
+    network.add()
+    for _ in range(size - 1):
+        network.add([network.nodes[-1]])
+    network.run_until(network.is_consistent, limit_s)
     events = [e.event for n in network.nodes for _, e in n.logged]
     assert "all_seeds_are_joining_starting_the_ring" not in events
 
