@@ -14,7 +14,7 @@ from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import Name, Position
 from pastryd.item_machines import ITEM_HANDLERS, ItemMachines
 from pastryd.protocol.application import Application
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.join import Joiner
 from pastryd.protocol.leafset_upkeep import LeafSetUpkeep
 from pastryd.protocol.liveness import LivenessMonitor
@@ -195,7 +195,7 @@ class PastryNode:
             if not self.joiner.has_seeds and not self.active:
                 self.leafset_upkeep.activate_alone(now)
         else:
-            self.context.on_hello(message, sender, self.active, now)
+            self._answer_hello(message, sender)
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
@@ -339,7 +339,11 @@ class PastryNode:
         self.router.route(key, payload, application, now, keep_trail=keep_trail)
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
-        self.context.on_hello(message, peer.handle, self.active, now)
+        self._answer_hello(message, peer.handle)
+
+    def _answer_hello(self, message: m.Hello, sender: Handle) -> None:
+        ahead = NOBODY if self.active else self.joiner.ahead
+        self.context.on_hello(message, sender, self.active, ahead)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         self.context.on_welcome(message, peer, now)

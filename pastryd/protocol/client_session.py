@@ -21,7 +21,7 @@ from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.client_call import Call, Connected, Connecting, NoReply, Reply
 from pastryd.protocol.client_ring import ClientRing
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_queue import PROBED_BYTES
@@ -218,7 +218,7 @@ class ClientSession:
         self._context.deadlines.arm(when, self._say_hello, connecting, longer)
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
-        self._context.on_hello(message, peer.handle, False, now)
+        self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         connecting = self._connecting

@@ -29,7 +29,9 @@ from pastryd.wire.handles import intern_handle
 from pastryd.wire.messages import Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
-HELLO_PADDING = bytes(64)
+HELLO_PADDING = bytes(104)
+"""As much as makes a question no shorter than its answer, with IPv6 addresses."""
+NOBODY: Endpoint = ("", 0)
 STAND_IN_BYTES_MAX = 320
 """What may go in place of a Hello of 77, of which there may be three: a probe of a leaf set is as
 short as that, a routed lookup and a question for a row are not, and go twice at most. All are small
@@ -227,13 +229,16 @@ class Context:
         if self.in_table(sender.id):
             self.table.consider(told, peer.srtt_s)
 
-    def on_hello(self, message: Hello, sender: Handle, active: bool, now: float) -> None:
-        """Answer: who we are and where the asker was seen, in no more bytes than the question."""
+    def on_hello(self, message: Hello, sender: Handle, active: bool, ahead: Endpoint) -> None:
+        """Answer: who we are and where the asker was seen, in no more bytes than the question.
+
+        `ahead`: whom we ask ourselves, while we are not active.
+        """
         if len(message.padding) < len(HELLO_PADDING):
             self.stats.count("hello_too_short")
             return
         host, port = sender.endpoint
-        welcome = Welcome(message.nonce, self.identity, host, port, active)
+        welcome = Welcome(message.nonce, self.identity, host, port, active, *ahead)
         self.outbox.datagrams.append((encode(welcome), sender))
         known = self.peers.get(sender.id)
         if known is not None and known.handle.incarnation > sender.incarnation:

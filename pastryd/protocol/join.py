@@ -13,31 +13,27 @@ from math import inf
 from typing import Protocol
 
 from pastryd.ids import NodeId, Position, shared_prefix
+from pastryd.protocol import near_node
 from pastryd.protocol.application import Application
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
+from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import (
-    DEEPEST_ROW,
-    ROW_PADDING,
     Hop,
     JoinReply,
-    RowReply,
-    RowRequest,
     Welcome,
 )
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
+ASKED_MAX = 24
+"""So many addresses we ask in one attempt, with those that joiners name."""
 MET_MAX = 16
 DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
-NEAR_S = 0.002
-"""A node this near is near enough to join through; walking on would cost more than it brings."""
-WALK_ROUNDS = 5
-WALK_PINGS = 5
 DENSE_ROW = 8
 ROWS_PER_NODE_MAX = 4
 POSTPONED_MAX = 6
@@ -49,26 +45,15 @@ LOOKS_AT_ONCE = 8
 dead. In a large one many look, and more rarely (`LOOK_WAIT_LARGE_MAX`)."""
 INACTIVE_PATIENCE = 32
 """So many `join_retry_s` all who answer must be joining too before one of them starts a ring."""
-INACTIVE_ATTEMPTS = 8
-"""In so many attempts who said that it is joining must have said it again: one lost answer makes
-nobody else the lowest of the joiners, and we ask only some of them at a time."""
 
 Route = Callable[[Position, bytes, str, float, Peer], None]
 
 
-class Table(Protocol):
+class Table(near_node.Table, Protocol):
     """What a join needs of `TableUpkeep`."""
-
-    def measure(
-        self, handle: Handle, then: Callable[[Peer, bool, float], None], now: float
-    ) -> None:
-        """Ping a node unless its distance is known; then tell whether it answered."""
 
     def fetch_row(self, peer: Peer, row: int, now: float) -> None:
         """Ask a node for a row and take what is better than ours."""
-
-    def take_row(self, teller: Peer, entries: Sequence[Hop], now: float) -> None:
-        """Take what is better than ours of a row."""
 
 
 class Joiner(Application):
@@ -77,29 +62,29 @@ class Joiner(Application):
     name = "join"
     __slots__ = (
         "_activate_alone",
-        "_all_joining_since",
+        "_asked",
         "_attempts",
         "_choice",
         "_context",
         "_departed",
+        "_fellows",
         "_found",
         "_hellos",
-        "_inactive",
         "_is_active",
         "_look_wait",
-        "_near_id",
+        "_near_node",
         "_nonces",
         "_place",
         "_postponed",
         "_probe",
         "_progress_at",
         "_progress_version",
-        "_requests",
         "_retry",
         "_route",
         "_seeds",
         "_table",
         "_wait_s",
+        "ahead",
     )
 
     def __init__(
@@ -115,7 +100,6 @@ class Joiner(Application):
     ) -> None:
         """`route(key, payload, application, now, hint)`; the others as in their machines."""
         self._context = context
-        self._requests = requests
         self._route = route
         self._probe = probe
         self._place = place
@@ -126,20 +110,23 @@ class Joiner(Application):
         self._departed: dict[Endpoint, None] = {}
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
-        self._inactive: dict[NodeId, int] = {}
-        """Who said that it is joining too, and in which attempt of ours it did last."""
+        self._fellows = FellowJoiners()
+        self._asked: dict[Endpoint, None] = {}
+        """Whom we said Hello to in this attempt."""
+        self.ahead: Endpoint = NOBODY
+        """Whom we name to those who ask us while we join: the nearest to the ring that we know."""
         self._choice: Timer | None = None
         self._retry: Timer | None = None
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
-        self._near_id: NodeId | None = None
-        """Whom we join through, if its first row is in our table already."""
+        self._near_node = near_node.NearNode(
+            context, requests, table, self._note_progress, self._send_first_join
+        )
         self._attempts = 0
         self._progress_at = float("-inf")
         self._progress_version = -1
         self._postponed = 0
-        self._all_joining_since = 0.0
         self._wait_s = context.config.join_retry_s
 
     # -- starting --
@@ -169,14 +156,14 @@ class Joiner(Application):
         """We were given up for dead, or lost everybody: join again."""
         if self._retry is None:
             self._found.clear()
-            self._inactive.clear()
+            self._fellows.clear()
             alone_after_s = 4 * self._context.config.join_retry_s
             self._context.deadlines.arm(now + alone_after_s, self._give_up)
             self._wait_s = self._context.config.join_retry_s
             self._attempt(now)
 
     def _give_up(self, now: float) -> None:
-        if not self._is_active() and not self._found and not self._inactive:
+        if not self._is_active() and not self._found and not self._fellows:
             self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
             self._activate_alone(now)
 
@@ -186,15 +173,13 @@ class Joiner(Application):
         if self._is_active() or self._is_progressing(now):
             return
         context = self._context
-        since = self._attempts - INACTIVE_ATTEMPTS
-        self._inactive = {i: said for i, said in self._inactive.items() if said > since}
-        if self._inactive or self._found:
+        self._fellows.begin_attempt(self._attempts, bool(self._found), now)
+        if self._fellows or self._found:
             # Backing off is for silence. Joiners will be ready soon, and an active seed is: then
             # only the network lost some message of the join.
             self._wait_s = context.config.join_retry_s
-        if self._found or not self._inactive:
-            self._all_joining_since = now
-        if self._is_first_among_joiners(now):
+        patience_s = INACTIVE_PATIENCE * context.config.join_retry_s
+        if self._fellows.is_first(context.identity.id, patience_s, now):
             context.log("all_seeds_are_joining_starting_the_ring")
             self._activate_alone(now)
             return
@@ -210,7 +195,10 @@ class Joiner(Application):
         self._hellos.clear()
         self._found.clear()
         self._nonces.clear()
-        for endpoint in endpoints[:SEEDS_AT_ONCE]:
+        self._asked = dict.fromkeys(endpoints[:SEEDS_AT_ONCE])
+        if self.ahead == NOBODY and endpoints:
+            self.ahead = endpoints[0]
+        for endpoint in self._asked:
             self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
         jittered = self._wait_s * (0.75 + 0.5 * context.rng.random())
         self._retry = context.deadlines.arm(now + jittered, self._attempt)
@@ -237,19 +225,12 @@ class Joiner(Application):
         self._retry = context.deadlines.arm(silent_from, self._attempt)
         return True
 
-    def _is_first_among_joiners(self, now: float) -> bool:
-        """All who answered are joining too, for long: the lowest id of them starts the ring."""
-        patience_s = INACTIVE_PATIENCE * self._context.config.join_retry_s
-        return now - self._all_joining_since >= patience_s and self._context.identity.id < min(
-            self._inactive
-        )
-
     def postpone(self, by_s: float) -> None:
         """We stood still: that is part of nobody's round trip time."""
         for nonce, (endpoint, sent_at, merging) in self._hellos.items():
             self._hellos[nonce] = (endpoint, sent_at + by_s, merging)
 
-    # -- finding a near node --
+    # -- Hello and Welcome --
 
     def on_own_hello(self, nonce: int) -> bool:
         """A Hello under our identity came: if it is ours, that seed is ourselves."""
@@ -286,68 +267,44 @@ class Joiner(Application):
                 self._send_join(peer, True, now)
             return
         if not message.active:
-            self._inactive[peer.id] = self._attempts
+            self._fellows.add(peer.id, self._attempts)
+            self._ask_ahead((message.ahead_host, message.ahead_port), now)
             return
-        self._inactive.pop(peer.id, None)
+        self._fellows.discard(peer.id)
         self._progress_at = now
+        self.ahead = peer.endpoint
         self._found[peer.id] = (peer.srtt_s or 0.0, peer)
         if self._choice is None:
             wait = min(CHOICE_WAIT_S, now - sent_at) if self._hellos else 0.0
             self._choice = context.deadlines.arm(now + wait, self._choose)
 
+    def _ask_ahead(self, endpoint: Endpoint, now: float) -> None:
+        """A joiner named whom it asks itself: ask there, too.
+
+        Of a chain of joiners each knows the one before alone. It would wait until that has joined,
+        and at the end so long that it took all for joiners and began a ring of its own.
+        """
+        context = self._context
+        is_known = endpoint in (NOBODY, context.identity.endpoint) or endpoint in self._asked
+        if is_known or self._found or len(self._asked) >= ASKED_MAX:
+            return
+        self._asked[endpoint] = None
+        self._hellos[context.hello_endpoint(endpoint)] = (endpoint, now, False)
+        self.ahead = endpoint
+
     def _choose(self, now: float) -> None:
         self._choice = None
         if self._found and not self._is_active():
             best = min(self._found.values(), key=lambda found: found[0])[1]
-            self._walk(best, DEEPEST_ROW, WALK_ROUNDS, now)
+            self._near_node.search(best, now)
 
-    def _walk(self, best: Peer, row: int, rounds: int, now: float) -> None:
-        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002).
-
-        A deep row is a sample of the whole ring; the higher ones are ever nearer to who tells.
-        """
-
-        def on_row(answer: RowReply | None, now: float) -> None:
-            self._progress_at = now
-            if answer is None or len(answer.entries) < WALK_PINGS:
-                self._send_join(best, False, now)  # a small ring: nobody is far
-            else:
-                self._measure(best, answer, rounds - 1, now)
-
-        if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
-            self._send_join(best, False, now)
-        else:
-            request = RowRequest(self._context.nonce(), row, ROW_PADDING)
-            self._requests.ask(best, request, on_row, now, attempts=2)
-
-    def _measure(self, best: Peer, answer: RowReply, rounds: int, now: float) -> None:
-        context = self._context
-        hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
-        # Who is beside us is as far from the teller as we are; in its first row all are near it.
-        apart_us = int((best.srtt_s or 0.0) * 1e6) if answer.row else 0
-        hops = sorted(hops, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
-        outstanding = len(hops)
-        nearest = best
-
-        def on_pong(peer: Peer, answered: bool, now: float) -> None:
-            nonlocal outstanding, nearest
-            outstanding -= 1
-            self._progress_at = now
-            if answered and (peer.srtt_s or 0.0) < (nearest.srtt_s or 0.0):
-                nearest = peer
-            if outstanding:
-                return
-            if answer.row or nearest is not best:
-                self._walk(nearest, max(0, answer.row - 1), rounds, now)
-            else:
-                self._near_id = best.id
-                self._table.take_row(best, answer.entries, now)
-                self._send_join(best, False, now)
-
-        for hop in hops:
-            self._table.measure(hop.handle, on_pong, now)
+    def _note_progress(self, now: float) -> None:
+        self._progress_at = now
 
     # -- JOIN --
+
+    def _send_first_join(self, through: Peer, now: float) -> None:
+        self._send_join(through, False, now)
 
     def _send_join(self, through: Peer, merging: bool, now: float) -> None:
         nonce = self._context.nonce()
@@ -391,7 +348,7 @@ class Joiner(Application):
         for handle in message.trail:
             if handle.id == context.identity.id:
                 continue
-            if handle.id == self._near_id:
+            if handle.id == self._near_node.id:
                 known = 1  # its first row led us to it
             shared = shared_prefix(handle.id, context.identity.id, context.config.bits_per_digit)
             for row in range(known, min(shared + 1, known + ROWS_PER_NODE_MAX)):

@@ -223,11 +223,9 @@ class LeafSetUpkeep:
 
     def _lacking(self, message: LeafSetProbe | LeafSetReply, peer: Peer) -> tuple[Handle, ...]:
         """Return whom the sender of a message lacks, as far as we know."""
-        context = self._context
-        failed = [node_id for node_id, _ in message.failed]
-        return views.lacking(
-            context.leaf_set, peer.id, message.summary, message.nonce, self._side_max, failed
-        )
+        leaf_set, nonce = self._context.leaf_set, message.nonce
+        summary, failed = message.summary, message.failed
+        return views.lacking(leaf_set, peer.id, summary, nonce, self._side_max, failed)
 
     def _known(self) -> Sequence[Handle]:
         """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""

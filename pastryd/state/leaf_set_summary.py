@@ -108,15 +108,20 @@ def lacking(
     summary: bytes,
     salt: int,
     side_max: int,
-    without: Collection[NodeId] = (),
+    failed: Iterable[tuple[NodeId, int]] = (),
 ) -> tuple[Handle, ...]:
-    """Return those of `nearest_around` another node who are not in its summary."""
+    """Return those of `nearest_around` another node who are not in its summary.
+
+    `failed`: whom it has found dead, and in which incarnation: of a later one it should hear.
+    """
     known = tags_in(summary)
     ids = [handle.id for handle in leaf_set.members()]
     tags = tags_of(ids, salt)
     unnamed = {i for i, tag in zip(ids, tags, strict=True) if tag not in known}
     if not unnamed:
         return ()
+    dead = dict(failed)
+    without = [h.id for h in leaf_set.members() if h.incarnation <= dead.get(h.id, -1)]
     near = nearest_around(leaf_set, other_id, side_max, without)
     return tuple([handle for handle in near if handle.id in unnamed])
 

@@ -163,7 +163,7 @@ _LEAF_SET = (_U64, _HOST, _U16, _FLAG, _FLAG, _U32, _SUMMARY, _HANDLES, _FAILED)
 
 SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     1: (m.Hello, (_U64, _DATA)),
-    2: (m.Welcome, (_U64, _HANDLE, _HOST, _U16, _FLAG)),
+    2: (m.Welcome, (_U64, _HANDLE, _HOST, _U16, _FLAG, _HOST, _U16)),
     3: (
         m.Route,
         (

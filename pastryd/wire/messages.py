@@ -34,13 +34,17 @@ class Hello(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Answers `Hello`: who we are and where the asker was seen. `active`: ready to be joined."""
+    """Answers `Hello`: who we are and where the asker was seen. `active`: ready to be joined.
+    `ahead_host` and `ahead_port`: whom the sender asks itself, while it is not.
+    """
 
     nonce: int
     sender: Handle
     seen_host: str
     seen_port: int
     active: bool
+    ahead_host: str
+    ahead_port: int
 
 
 class Hop(NamedTuple):

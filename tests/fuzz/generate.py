@@ -45,6 +45,7 @@ _BITS = {
 }
 _BITS |= {
     "seen_port": 16,
+    "ahead_port": 16,
     "port": 16,
     "segment_bytes": 16,
     "message_bytes": 16,

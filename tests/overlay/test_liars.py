@@ -11,10 +11,19 @@ from pastryd.protocol.context import (
     HEARSAY_HELLOS_PER_S,
     HELLO_PADDING,
 )
+from pastryd.protocol.join import ASKED_MAX
 from pastryd.protocol.liveness import REFUTATIONS_BURST
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import Hello, IndirectPing, LeafSetProbe, Message, Route, Suspect
+from pastryd.wire.messages import (
+    Hello,
+    IndirectPing,
+    LeafSetProbe,
+    Message,
+    Route,
+    Suspect,
+    Welcome,
+)
 from tests.support.network import VirtualNetwork, VirtualNode
 
 HELLO_BYTES = 160
@@ -84,6 +93,32 @@ def test_lies_about_addresses_do_not_aim_a_ring_at_a_third_machine() -> None:
         liar.network.run(5)
         each = HELLO_BYTES * (HEARSAY_HELLOS_BURST + 8 * HEARSAY_HELLOS_PER_S)
         assert 0 < liar.reaching_victim <= len(liar.nodes) * each, kind
+
+
+def test_who_names_ever_more_nodes_to_ask_makes_a_joiner_say_a_few_hellos() -> None:
+    """A joiner asks whom joiners name; its attempts, not the liar, say how many at most."""
+    liar = Liar()
+    network = liar.network
+    names = 0
+
+    def answer(data: bytes, sender: Handle, now: float) -> None:
+        nonlocal names
+        hello = decode(data)
+        if isinstance(hello, Hello):
+            host = f"9.9.{names // 200}.{names % 200}"
+            names += 1
+            said = encode(Welcome(hello.nonce, liar.handle, "", 0, False, host, 53))
+            network.step(joiner, lambda: joiner.core.receive_datagram(said, liar.handle, now))
+
+    joiner = network.add(start=False)
+    network.others[liar.handle.endpoint] = answer
+    for number in range(200):
+        network.others[f"9.9.0.{number}", 53] = answer
+    network.step(joiner, lambda: joiner.core.start([liar.handle.endpoint], network.now))
+    network.run(0.25)
+    assert joiner.sent == ASKED_MAX, "of one attempt"
+    network.step(joiner, lambda: joiner.core.add_seeds([liar.nodes[0].endpoint]))
+    network.run_until(lambda: joiner.core.active, 20)
 
 
 def test_lies_about_members_leave_room_for_true_questions() -> None:

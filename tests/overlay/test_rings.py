@@ -226,25 +226,53 @@ def test_a_chain_of_joiners_on_a_lossy_network_starts_no_ring_of_its_own() -> No
     for _ in range(29):
         network.add([network.rng.choice(network.live)])
         network.run(0.05)
-    network.run_until(lambda: all(n.core.active for n in network.nodes), 30)
-    network.loss = 0.0  # or whom one took for dead wrongly others do, too, for a minute
     network.run_until(network.is_consistent, 30)
     events = [e.event for n in network.nodes for _, e in n.logged]
     assert "all_seeds_are_joining_starting_the_ring" not in events
 
 
-def test_a_member_that_was_wrongly_believed_dead_is_one_again_once_it_is_told_of() -> None:
+@pytest.mark.parametrize(
+    "preset,size,loss,limit_s",
+    [("lan", 60, 0.0, 5), ("lan", 30, 0.1, 30), ("wan", 30, 0.0, 30)],
+)
+def test_a_chain_of_joiners_that_start_at_once_starts_no_ring_of_its_own(
+    preset: str, size: int, loss: float, limit_s: float
+) -> None:
+    """Each knows the one before alone: joiners name whom they ask themselves."""
+    config = Config.lan() if preset == "lan" else Config.wan()
+    network = VirtualNetwork(2, config, delay_s=0.001 if preset == "lan" else 0.05, loss=loss)
+    network.add()
+    for _ in range(size - 1):
+        network.add([network.nodes[-1]])
+    network.run_until(network.is_consistent, limit_s)
+    events = [e.event for n in network.nodes for _, e in n.logged]
+    assert "all_seeds_are_joining_starting_the_ring" not in events
+
+
+def test_a_member_that_one_node_has_lost_is_one_again_once_it_is_told_of() -> None:
     """Its neighbours see from the heartbeats that somebody is missing, and tell."""
     network = VirtualNetwork(seed=9, config=Config.wan(), delay_s=0.05)
-    nodes = network.ring(40, settle_s=60)
-    node = nodes[5]
+    node = network.ring(40, settle_s=60)[5]
+    lost = node.core.context.leaf_set.leftmost
+    assert lost is not None
+    network.step(node, lambda: node.core.context.leaf_set.discard(lost.id))
+    network.run_until(network.is_consistent, 40)
+    assert node.core.context.leaf_set.get(lost.id) == lost, "it had nothing to refute"
+
+
+def test_a_member_that_was_wrongly_believed_dead_is_one_again_before_tombstones_expire() -> None:
+    """Who is told of its death asks it, so that it refutes, and tells of its new incarnation."""
+    config = Config.wan()
+    network = VirtualNetwork(seed=9, config=config, delay_s=0.05)
+    node = network.ring(40, settle_s=60)[5]
     far = node.core.context.leaf_set.leftmost
     assert far is not None
     lost = node.core.context.peers.of(far)
     network.step(node, lambda: node.core.leafset_upkeep.remove(lost, False, network.now))
-    network.run(30)
-    assert far.id not in node.core.context.leaf_set
-    network.run_until(network.is_consistent, 120)
+    network.run_until(network.is_consistent, 40)
+    assert config.tombstone_s > 40
+    member = node.core.context.leaf_set.get(far.id)
+    assert member is not None and member.incarnation == far.incarnation + 1
 
 
 def test_a_table_entry_that_does_not_tell_its_row_is_given_up() -> None:

@@ -6,7 +6,7 @@ from pastryd.config import Config
 from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Liveness
 from pastryd.wire.codec import decode
-from pastryd.wire.messages import IndirectPing, Ping, Suspect
+from pastryd.wire.messages import IndirectPing, LeafSetProbe, Ping, Suspect
 from tests.support.network import VirtualNetwork, VirtualNode
 
 
@@ -98,6 +98,61 @@ def test_who_answers_though_others_call_it_dead_hears_of_it_and_refutes_to_all()
         known = node.core.context.leaf_set.get(accused.id)
         assert known is not None and known.incarnation == before + 1
         assert not any(e.event == "peer_liveness" for _, e in node.logged)
+
+
+def test_who_missed_the_refutation_learns_of_it_from_its_neighbours() -> None:
+    """SWIM sec. 4.2: a later incarnation overrides a death, whoever tells of it."""
+    network = VirtualNetwork(8, Config.wan(), delay_s=0.05)
+    network.ring(40, settle_s=60)
+    accused = network.live[7]
+    watcher = left_of(network, accused)
+    told = watcher.core.context.leaf_set.left[:2]
+    deaf = network.by_endpoint[told[0].endpoint]
+    network.cut(deaf, accused)
+    network.cut(accused, deaf)
+
+    def tell() -> None:
+        for handle in told:
+            peer = watcher.core.context.peers.of(handle)
+            accusation = Suspect(accused.id, accused.core.identity.incarnation, ())
+            watcher.core.context.send(accusation, peer, network.now)
+
+    network.step(watcher, tell)
+    network.run_until(lambda: accused.id not in deaf.core.context.leaf_set, 6)
+    network.links.cuts.clear()
+    network.run_until(lambda: accused.id in deaf.core.context.leaf_set, 25)
+
+
+def test_who_refuted_its_death_and_then_died_is_asked_once_and_stays_dead() -> None:
+    """SWIM sec. 4.2: of a later incarnation one may be told, but not for ever."""
+    network = VirtualNetwork(8, Config.wan(), delay_s=0.05)
+    network.ring(40, settle_s=60)
+    accused = network.live[7]
+    watcher = left_of(network, accused)
+    deaf = network.by_endpoint[watcher.core.context.leaf_set.left[0].endpoint]
+    peer = deaf.core.context.peers.of(accused.core.identity)
+    network.step(deaf, lambda: deaf.core.leafset_upkeep.remove(peer, False, network.now))
+    accusation = Suspect(accused.id, accused.core.identity.incarnation, ())
+    teller = watcher.core.context
+    to_accused = teller.peers.of(accused.core.identity)
+    network.step(watcher, lambda: teller.send(accusation, to_accused, network.now))
+    network.run(0.07)
+    network.crash(accused)
+    asked: list[float] = []
+
+    def count(place: int, endpoint: Endpoint, data: bytes) -> None:
+        is_probe = isinstance(decode(data), LeafSetProbe)
+        if is_probe and endpoint == accused.endpoint and place == network.place_of(deaf.endpoint):
+            asked.append(network.now)
+
+    network.on_datagram = count
+    network.run(40)
+    assert accused.id not in deaf.core.context.leaf_set
+    assert 0 < len(asked) <= 1 + deaf.core.context.config.probe_attempts, "one question, repeated"
+    network.run_until(network.is_consistent, 60)
+    network.run(300)
+    assert not any(accused.id in node.core.context.leaf_set for node in network.live)
+    assert len(asked) <= 1 + deaf.core.context.config.probe_attempts
 
 
 def test_a_node_that_stood_still_accuses_nobody() -> None:

@@ -11,7 +11,7 @@ import msgpack
 from pastryd.config import Config
 from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name, position_of
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import INDEX_ENTRY_BYTES, Value, name_of, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_state import Pulled, PullResult
@@ -69,7 +69,7 @@ class AccessNode:
             case m.PathReply():
                 self.transfer.prober.on_reply(message, peer, now)
             case m.Hello():
-                self.context.on_hello(message, peer.handle, self.active, now)
+                self.context.on_hello(message, peer.handle, self.active, NOBODY)
             case m.Welcome():
                 self.context.on_welcome(message, peer, now)
             case m.Request():
@@ -86,7 +86,7 @@ class AccessNode:
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         message = decode(data)
         assert isinstance(message, m.Hello)
-        self.context.on_hello(message, sender, self.active, now)
+        self.context.on_hello(message, sender, self.active, NOBODY)
 
     def handle_timer(self, now: float) -> None:
         self.context.deadlines.run_due(now)

@@ -8,7 +8,7 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, Context
+from pastryd.protocol.context import DATAGRAM_OVERHEAD_BYTES, NOBODY, Context
 from pastryd.protocol.pull_state import PullResult
 from pastryd.protocol.segment_server import Then
 from pastryd.protocol.transfer import Transfer
@@ -262,7 +262,7 @@ class Link:
             case PathReply() as message:
                 transfer.prober.on_reply(message, peer, self.now)
             case Hello() as message:
-                context.on_hello(message, source.context.identity, True, self.now)
+                context.on_hello(message, source.context.identity, True, NOBODY)
             case Welcome() as message:
                 context.on_welcome(message, peer, self.now)
             case other:

@@ -3,11 +3,25 @@
 from random import Random
 
 from pastryd.config import Config
-from pastryd.protocol.context import HEARSAY_HELLOS_BURST, STAND_IN_BYTES_MAX, Context
+from pastryd.protocol.context import (
+    HEARSAY_HELLOS_BURST,
+    HELLO_PADDING,
+    STAND_IN_BYTES_MAX,
+    Context,
+)
 from pastryd.protocol.requests import Requests
+from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
-from pastryd.wire.codec import decode
-from pastryd.wire.messages import ROW_PADDING, Heartbeat, Hello, Ping, Pong, RowRequest
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import (
+    ROW_PADDING,
+    Heartbeat,
+    Hello,
+    Ping,
+    Pong,
+    RowRequest,
+    Welcome,
+)
 from tests.support.builders import handle_at
 
 
@@ -63,3 +77,14 @@ def test_questions_to_strangers_share_the_budget_of_hellos() -> None:
         ping(context, requests, context.peers.of(handle_at(1000 + number)))
     assert len(sent(context)) == HEARSAY_HELLOS_BURST
     assert context.stats.counters["hearsay_hellos_refused"] > 0
+
+
+def test_no_answer_to_a_hello_is_longer_than_the_question() -> None:
+    far = "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"
+    context = Context(Handle(bytes([255] * 32), far, 65535, 2**64 - 1), Config(), Random(1))
+    hello = Hello(2**64 - 1, HELLO_PADDING)
+    asker = Handle(bytes([254] * 32), far, 65534, 1)
+    context.on_hello(hello, asker, active=False, ahead=(far, 65533))
+    [(answer, _)] = context.outbox.datagrams
+    assert isinstance(decode(answer), Welcome)
+    assert len(answer) <= len(encode(hello))

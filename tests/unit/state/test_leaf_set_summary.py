@@ -67,8 +67,19 @@ def test_who_is_dead_to_the_asker_makes_room_for_the_next() -> None:
     dead, asker, teller = ring[61], ring[60], ring[68]
     known = [h for h in leaf_set_of(asker, ring).members() if h is not dead]
     summary = summarize(known, SALT)
-    lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, [dead.id])
+    failed = [(dead.id, dead.incarnation)]
+    lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, failed)
     assert [h.id for h in lacked] == [ring[69].id]
+
+
+def test_who_has_refuted_its_death_since_is_told_to_who_believed_it() -> None:
+    ring = ring_of(200)
+    refuter, asker, teller = ring[61], ring[60], ring[63]
+    known = [h for h in leaf_set_of(asker, ring).members() if h is not refuter]
+    failed = [(refuter.id, refuter.incarnation - 1)]
+    summary = summarize(known, SALT)
+    lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, failed)
+    assert lacked == (refuter,)
 
 
 def test_two_with_one_tag_are_told_apart_with_another_salt() -> None:
