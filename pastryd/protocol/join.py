@@ -267,8 +267,11 @@ class Joiner(Application):
                 self._send_join(peer, True, now)
             return
         if not message.active:
-            self._fellows.add(peer.id, self._attempts)
-            self._ask_ahead((message.ahead_host, message.ahead_port), now)
+            ahead = (message.ahead_host, message.ahead_port)
+            if ahead != NOBODY:
+                # Who asks nobody does not join: a client, which will never begin a ring.
+                self._fellows.add(peer.id, self._attempts)
+                self._ask_ahead(ahead, now)
             return
         self._fellows.discard(peer.id)
         self._progress_at = now
@@ -285,7 +288,7 @@ class Joiner(Application):
         and at the end so long that it took all for joiners and began a ring of its own.
         """
         context = self._context
-        is_known = endpoint in (NOBODY, context.identity.endpoint) or endpoint in self._asked
+        is_known = endpoint == context.identity.endpoint or endpoint in self._asked
         if is_known or self._found or len(self._asked) >= ASKED_MAX:
             return
         self._asked[endpoint] = None

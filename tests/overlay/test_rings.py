@@ -4,6 +4,7 @@ import pytest
 
 from pastryd.config import Config
 from tests.support.network import VirtualNetwork
+from tests.support.virtual_client import VirtualClient
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8, 9, 16, 17, 18, 19, 40])
@@ -285,3 +286,22 @@ def test_a_table_entry_that_does_not_tell_its_row_is_given_up() -> None:
     network.step(node, lambda: upkeep.fetch_row(peer, 0, network.now))
     network.run(1)
     assert not context.in_table(entry.id)
+
+
+def test_a_client_that_answers_keeps_nobody_from_beginning_a_ring() -> None:
+    """Found by seed 1070: after a power cut all waited for the lowest id, which was a client's."""
+    network = VirtualNetwork(seed=3)
+    nodes = network.ring(3)
+    client = VirtualClient(network, nodes[0])
+    while client.session.identity.id > min(node.id for node in nodes):
+        client = VirtualClient(network, nodes[0])
+    for node in nodes:
+        network.crash(node)
+    back = [
+        network.add(public_key=n.core.identity.public_key, endpoint=n.endpoint, start=False)
+        for n in nodes
+    ]
+    addresses = [client.endpoint, *(node.endpoint for node in nodes)]
+    for node in back:
+        network.step(node, lambda core=node.core: core.start(addresses, network.now))
+    network.run_until(lambda: all(node.core.active for node in back), 60)

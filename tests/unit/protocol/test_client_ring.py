@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pastryd.config import Config
 from pastryd.ids import Name, NodeId
 from pastryd.protocol.client_ring import GREET_S, LEARN_AFTER, NEAR_S, REFRESH_S, ClientRing
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.path_prober import PathProber
 from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint, Handle
@@ -84,7 +84,7 @@ class Known:
             if nonce is not None:
                 handle = handle_at(node_id)
                 peer = self.context.heard(handle, 100, self.now)
-                message = Welcome(nonce, handle, "192.0.2.9", 5, active)
+                message = Welcome(nonce, handle, "192.0.2.9", 5, active, *NOBODY)
                 assert self.ring.on_welcome(message, peer, self.now)
 
     def replicas(self, name: Name) -> list[NodeId]:
@@ -199,7 +199,7 @@ def test_another_node_at_a_members_address_is_not_the_member() -> None:
     stranger = handle_at(5)
     for nonce in known.greetings().values():
         peer: Peer = known.context.heard(stranger, 100, known.now)
-        welcome = Welcome(nonce, stranger, "192.0.2.9", 5, True)
+        welcome = Welcome(nonce, stranger, "192.0.2.9", 5, True, *NOBODY)
         assert not known.ring.on_welcome(welcome, peer, known.now)
     assert known.ring.holder(name, known.now) is None
 
