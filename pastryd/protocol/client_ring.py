@@ -1,4 +1,4 @@
-"""Which nodes a client asks itself: those near its access node that hold, or should hold, an item.
+"""Which nodes a client asks itself: those around its access node that hold or should hold an item.
 
 An access node has to fetch what it does not hold, and to pass on what is put. A client that asks
 for many things learns who its access node's neighbours are, greets them, and then asks the holders
@@ -27,6 +27,8 @@ LEARN_AFTER = 16
 REFRESH_S = 30.0
 """How often to ask who is there, while there are requests."""
 MEMBERS_MAX = 128
+"""Of larger rings a piece is known, around the access node."""
+SIDE_MAX = 64
 REPLICAS_MAX = 16
 NEAR_S = 0.01
 """Round trips this short are all the same: one machine, one site. A holder may be this far, or
@@ -53,15 +55,23 @@ class _Member:
         """Of the last greeting; `SILENT`: not answered, or silent since."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Piece:
-    """What a status document says of the ring."""
+    """Which part of the ring is known: all nodes clockwise from `start` to `end`."""
 
-    members: dict[NodeId, Endpoint]
     start: NodeId
-    """The piece reaches clockwise from here to `end`."""
     end: NodeId
     is_whole: bool
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What a node's status document says of the ring: who is around it, nearest first."""
+
+    id: NodeId
+    left: dict[NodeId, Endpoint]
+    right: dict[NodeId, Endpoint]
     replicas: int
 
 
@@ -71,6 +81,7 @@ class ClientRing:
     __slots__ = (
         "_access",
         "_asked",
+        "_before",
         "_context",
         "_ids",
         "_learn_at",
@@ -87,6 +98,8 @@ class ClientRing:
         self._access: Peer | None = None
         self._piece: _Piece | None = None
         self._members: dict[NodeId, _Member] = {}
+        self._before: dict[NodeId, _Member] = {}
+        """Who was a member before the access node was asked last."""
         self._ids: list[NodeId] = []
         """Sorted, the access node's among them."""
         self._asked = 0
@@ -96,7 +109,7 @@ class ClientRing:
         """There is another access node, or the same one anew."""
         self._access = access
         self._piece = None
-        self._members, self._ids = {}, []
+        self._members, self._before, self._ids = {}, {}, []
         self._asked = 0
         self._learn_at = float("-inf")
 
@@ -114,25 +127,60 @@ class ClientRing:
         self._learn_at = now + REFRESH_S
         return True
 
-    def learn(self, document: bytes, now: float) -> None:
-        """Take in the access node's status document; what is none is counted."""
-        if self._access is None:
-            return
+    def learn(self, document: bytes, now: float) -> list[NodeId]:
+        """Take in a status document, the access node's first; return whose are wanted next.
+
+        In a ring larger than a leaf set those at the ends of what is known know more, up to
+        `MEMBERS_MAX`. A document that is none is counted.
+        """
+        access, piece = self._access, self._piece
+        if access is None:
+            return []
         try:
-            piece = _read(document, self._access.id)
+            status = _read(document)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             self._context.stats.count("status_unusable")
-            return
-        known = self._members
-        self._members = {}
-        for node_id, endpoint in piece.members.items():
-            member = known.get(node_id)
+            return []
+        if status.id == access.id:
+            return self._begin_piece(status, now)
+        if piece is None or piece.is_whole or status.id not in (piece.start, piece.end):
+            return []
+        is_start = status.id == piece.start
+        outward = status.left if is_start else status.right
+        if not outward:
+            return []
+        piece.is_whole = any(i in self._members or i == access.id for i in outward)
+        farthest = next(reversed(outward))
+        if is_start:
+            piece.start = farthest
+        else:
+            piece.end = farthest
+        self._add(outward)
+        more = not piece.is_whole and len(self._members) < MEMBERS_MAX
+        return [farthest] if more else []
+
+    def _begin_piece(self, status: _Status, now: float) -> list[NodeId]:
+        left, right = status.left, status.right
+        start, end = next(reversed(left), status.id), next(reversed(right), status.id)
+        is_whole = bool(left.keys() & right.keys()) or not (left or right)
+        self._piece = _Piece(start, end, is_whole, status.replicas)
+        self._before, self._members = self._members, {}
+        self._add(left | right)
+        self._context.peers.forget_idle(now)
+        return [] if is_whole else [start, end]
+
+    def _add(self, nodes: dict[NodeId, Endpoint]) -> None:
+        """Know these nodes, too; who was known at the same address need not be greeted again."""
+        access = self._access
+        assert access is not None
+        for node_id, endpoint in nodes.items():
+            if node_id == access.id or node_id in self._members:
+                continue
+            member = self._before.get(node_id)
             if member is None or member.endpoint != endpoint:
                 member = _Member(node_id, endpoint)
             self._members[node_id] = member
-        self._ids = sorted([self._access.id, *piece.members])
-        self._piece = piece
-        self._context.peers.forget_idle(now)
+        self._ids = sorted([access.id, *self._members])
 
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> bool:
         """Take note of who answers a greeting; tell whether it was one of ours."""
@@ -233,7 +281,7 @@ class ClientRing:
         return not window.probing
 
 
-def _read(document: bytes, access_id: NodeId) -> _Piece:
+def _read(document: bytes) -> _Status:
     """Return what a status document says.
 
     Raises ValueError, KeyError, TypeError, AttributeError or RecursionError.
@@ -244,25 +292,25 @@ def _read(document: bytes, access_id: NodeId) -> _Piece:
     replicas = status["config"]["replicas"]
     if not isinstance(replicas, int) or not 0 < replicas <= REPLICAS_MAX:
         raise ValueError("not a number of replicas")
-    left, right = (_read_side(status["leaf_set"][side], access_id) for side in ("left", "right"))
-    return _Piece(
-        left | right,
-        next(reversed(left), access_id),
-        next(reversed(right), access_id),
-        bool(left.keys() & right.keys()) or not (left or right),
-        replicas,
+    leaf_set = status["leaf_set"]
+    return _Status(
+        _read_id(status), _read_side(leaf_set["left"]), _read_side(leaf_set["right"]), replicas
     )
 
 
-def _read_side(nodes: list[dict[str, str]], access_id: NodeId) -> dict[NodeId, Endpoint]:
+def _read_id(node: dict[str, str]) -> NodeId:
+    raw_id = bytes.fromhex(node["id"])
+    if len(raw_id) != ID_BYTES:
+        raise ValueError("not an id")
+    return NodeId(int.from_bytes(raw_id, "big"))
+
+
+def _read_side(nodes: list[dict[str, str]]) -> dict[NodeId, Endpoint]:
     """Return where those who live are, nearest first."""
     side: dict[NodeId, Endpoint] = {}
-    for node in nodes[:MEMBERS_MAX]:
+    for node in nodes[:SIDE_MAX]:
         host, _, port = node["address"].rpartition(":")
-        raw_id = bytes.fromhex(node["id"])
-        if len(raw_id) != ID_BYTES:
-            raise ValueError("not an id")
-        node_id = NodeId(int.from_bytes(raw_id, "big"))
-        if host and node_id != access_id and node["liveness"] == Liveness.ALIVE.value:
+        node_id = _read_id(node)
+        if host and node["liveness"] == Liveness.ALIVE.value:
             side[node_id] = (host.removeprefix("[").removesuffix("]"), int(port))
     return side

@@ -18,7 +18,7 @@ from typing import Any
 
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
-from pastryd.ids import NAME_BYTES, Name
+from pastryd.ids import ID_BYTES, NAME_BYTES, Name
 from pastryd.protocol.client_call import Call, Connected, Connecting, NoReply, Reply
 from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.context import NOBODY, Context
@@ -175,18 +175,19 @@ class ClientSession:
         if offered and value is not None:
             self._offer(Name(name), value)
         if call.direct and self._ring.wants_status(now):
-            self._ask_status(timeout_s, now)
+            self._ask_status(b"", timeout_s, now)
         self._begin(call, now)
         return call.request_id
 
-    def _ask_status(self, timeout_s: float, now: float) -> None:
-        """Learn from the access node who else is there."""
+    def _ask_status(self, node_id: bytes, timeout_s: float, now: float) -> None:
+        """Learn who is around the access node (no id), or around another node."""
 
         def told(result: Reply | NoReply, now: float) -> None:
             if isinstance(result, Reply) and result.status is AnswerStatus.OK:
-                self._ring.learn(bytes(result.data), now)
+                for more in self._ring.learn(bytes(result.data), now):
+                    self._ask_status(more.to_bytes(ID_BYTES, "big"), timeout_s, now)
 
-        call = Call(self._next_id(), Verb.STATUS, b"", 0, b"", False, now, now + timeout_s)
+        call = Call(self._next_id(), Verb.STATUS, node_id, 0, b"", False, now, now + timeout_s)
         call.then = told
         self._begin(call, now)
 

@@ -205,6 +205,18 @@ def test_in_a_ring_that_is_larger_than_a_leaf_set_all_is_right() -> None:
         ring.client.get(value)
         assert all(node.core.items.storage.holds(name_of(value)) for node in ring.holders(value))
     assert ring.client.ask(Verb.GET, name_of(b"?")).status is AnswerStatus.NOT_FOUND
+    answered_by: list[int] = []
+
+    def note(data: bytes, sender: Handle) -> bytes:
+        if isinstance(decode(data), Answer):
+            answered_by.append(sender.id)
+        return data
+
+    values = [ring.put_elsewhere() for _ in range(20)]
+    ring.client.spoils = note
+    for value in values:
+        ring.client.get(value)
+        assert answered_by.pop() in {node.id for node in ring.holders(value)}
 
 
 def test_what_is_put_while_somebody_has_just_joined_ends_on_the_closest() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pastryd.config import Config
@@ -45,7 +45,12 @@ def document_of(
 
     left, right = sides(access, others, LEAF_SET)
     leaf_set = {"left": shown(left), "right": shown(right)}
-    return {"active": True, "config": {"replicas": replicas}, "leaf_set": leaf_set}
+    return {
+        "id": f"{access:032x}",
+        "active": True,
+        "config": {"replicas": replicas},
+        "leaf_set": leaf_set,
+    }
 
 
 class Known:
@@ -62,8 +67,9 @@ class Known:
         self.ring.restart(self.access)
         self.learn(document)
 
-    def learn(self, document: object) -> None:
-        self.ring.learn(json.dumps(document).encode(), self.now)
+    def learn(self, document: object) -> list[NodeId]:
+        self.wanted = self.ring.learn(json.dumps(document).encode(), self.now)
+        return self.wanted
 
     def greetings(self) -> dict[Endpoint, int]:
         """Return who was greeted, and with which nonce."""
@@ -111,6 +117,30 @@ def test_all_that_are_to_store_an_item_are_known_or_nobody_is_asked(
         assert holder.id == replica_ids(position, [access, *others], 1)[0]
         rest = [peer.id for peer in known.ring.others(name, holder)]
         assert sorted([holder.id, *rest]) == right
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 150), positions(), st.integers(0, 10**6))
+def test_a_ring_of_more_than_a_leaf_set_is_learnt_from_one_node_after_the_other(
+    size: int, position: NodeId, seed: int
+) -> None:
+    rng = Random(seed)
+    access, *others = [NodeId(rng.getrandbits(128)) for _ in range(size + 1)]
+    known = Known(access, document_of(access, others))
+    asked, wanted = 1, known.wanted
+    while wanted:
+        target = wanted.pop(rng.randrange(len(wanted)))
+        rest = [i for i in (access, *others) if i != target]
+        wanted += known.learn(document_of(target, rest))
+        asked += 1
+    assert asked <= 2 + size // (LEAF_SET // 2)
+    name = name_at(position)
+    known.ring.replicas(name, known.now)
+    known.welcome(others)
+    found = known.replicas(name)
+    assert found == sorted(replica_ids(position, [access, *others], 3)) or (
+        not found and size > 120
+    )
 
 
 def eight() -> tuple[NodeId, list[NodeId], Name, list[NodeId]]:
