@@ -317,7 +317,10 @@ class ClientSession:
         call = self._call_asked(message.nonce, peer, now)
         if call is None:
             return
-        if not call.direct or call.verb is not Verb.PUT or message.status != StoreStatus.OK:
+        if not call.direct or call.verb is not Verb.PUT:
+            self.stats.count("answers_unknown")
+            return
+        if message.status != StoreStatus.OK:
             self._turn_to_access(call, now)
             return
         self._ring.note_answer(peer)
@@ -359,6 +362,9 @@ class ClientSession:
         name = Name(message.name)
         if len(name) != NAME_BYTES or (call.verb is Verb.GET and name != call.name):
             self.stats.count("answers_malformed")
+            if call.direct:
+                self._turn_to_access(call, now)
+                return
             self._finish(call, Reply(AnswerStatus.CORRUPT, 0, b"", b"", now - call.since), now)
             return
 

@@ -171,6 +171,49 @@ def test_wrong_bytes_refusals_and_lies_of_holders_cost_a_round_trip() -> None:
     assert ring.passed_over >= 40
 
 
+def test_who_names_another_item_costs_a_round_trip() -> None:
+    ring = Ring(8)
+    value = ring.put_elsewhere(5000)
+
+    def spoil(data: bytes, sender: Handle) -> bytes:
+        message = decode(data)
+        if sender.id != ring.client.access.id and isinstance(message, Answer):
+            return encode(message._replace(name=name_of(b"another"), data=b""))
+        return data
+
+    ring.client.spoils = spoil
+    ring.client.get(value)
+    assert ring.passed_over == 1
+
+
+def test_a_holder_that_only_drips_leaves_time_for_the_access_node() -> None:
+    ring = Ring(8)
+    value = ring.put_elsewhere(100_000)
+    seen = 0
+
+    def spoil(data: bytes, sender: Handle) -> bytes | None:
+        nonlocal seen
+        if sender.id == ring.client.access.id or not isinstance(decode(data), Segment):
+            return data
+        seen += 1
+        return data if seen % 100 == 0 else None
+
+    ring.client.spoils = spoil
+    assert ring.client.get(value).after_s < 20
+
+
+def test_an_answer_to_a_store_does_not_make_the_access_node_begin_again() -> None:
+    ring = Ring(8)
+    name = name_of(ring.put_elsewhere(100_000))
+    session = ring.client.session
+    session.ask(Verb.STAT, name, 0, None, 30.0, ring.network.now)
+    (nonce,) = session._requests
+    stored = encode(Stored(nonce, StoreStatus.OK))
+    session.receive_datagram(stored, ring.client.access.core.identity, ring.network.now)
+    assert list(session._requests) == [nonce]
+    assert session.stats.counters["answers_unknown"] == 1 and ring.passed_over == 0
+
+
 def test_large_items_of_a_liar_come_from_others() -> None:
     ring = Ring(8)
     value = ring.put_elsewhere(100_000)
