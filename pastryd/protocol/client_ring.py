@@ -39,18 +39,27 @@ GREET_S, GREET_MAX_S = 1.0, 60.0
 SILENT = float("inf")
 
 
+class _Backoff:
+    """When one address may be greeted again, whoever is said to be there: a liar gives it names."""
+
+    __slots__ = ("greet_at", "wait_s")
+
+    def __init__(self) -> None:
+        self.greet_at = float("-inf")
+        self.wait_s = GREET_S
+
+
 class _Member:
     """One node near the access node."""
 
-    __slots__ = ("endpoint", "greet_at", "greeted_at", "id", "nonce", "rtt_s", "wait_s")
+    __slots__ = ("backoff", "endpoint", "greeted_at", "id", "nonce", "rtt_s")
 
-    def __init__(self, node_id: NodeId, endpoint: Endpoint) -> None:
+    def __init__(self, node_id: NodeId, endpoint: Endpoint, backoff: _Backoff) -> None:
         self.id = node_id
         self.endpoint = endpoint
+        self.backoff = backoff
         self.nonce = 0
         self.greeted_at = 0.0
-        self.greet_at = float("-inf")
-        self.wait_s = GREET_S
         self.rtt_s = SILENT
         """Of the last greeting; `SILENT`: not answered, or silent since."""
 
@@ -81,6 +90,7 @@ class ClientRing:
     __slots__ = (
         "_access",
         "_asked",
+        "_backoffs",
         "_before",
         "_context",
         "_ids",
@@ -100,6 +110,8 @@ class ClientRing:
         self._members: dict[NodeId, _Member] = {}
         self._before: dict[NodeId, _Member] = {}
         """Who was a member before the access node was asked last."""
+        self._backoffs: dict[Endpoint, _Backoff] = {}
+        """Of the members' addresses, now and before."""
         self._ids: list[NodeId] = []
         """Sorted, the access node's among them."""
         self._asked = 0
@@ -109,7 +121,7 @@ class ClientRing:
         """There is another access node, or the same one anew."""
         self._access = access
         self._piece = None
-        self._members, self._before, self._ids = {}, {}, []
+        self._members, self._before, self._backoffs, self._ids = {}, {}, {}, []
         self._asked = 0
         self._learn_at = float("-inf")
 
@@ -165,6 +177,7 @@ class ClientRing:
         is_whole = bool(left.keys() & right.keys()) or not (left or right)
         self._piece = _Piece(start, end, is_whole, status.replicas)
         self._before, self._members = self._members, {}
+        self._backoffs = {m.endpoint: m.backoff for m in self._before.values()}
         self._add(left | right)
         self._context.peers.forget_idle(now)
         return [] if is_whole else [start, end]
@@ -178,7 +191,8 @@ class ClientRing:
                 continue
             member = self._before.get(node_id)
             if member is None or member.endpoint != endpoint:
-                member = _Member(node_id, endpoint)
+                backoff = self._backoffs.setdefault(endpoint, _Backoff())
+                member = _Member(node_id, endpoint, backoff)
             self._members[node_id] = member
         self._ids = sorted([access.id, *self._members])
 
@@ -198,14 +212,14 @@ class ClientRing:
         """Who answers may be greeted soon, should it ever fall silent."""
         member = self._members.get(peer.id)
         if member is not None:
-            member.wait_s = GREET_S
+            member.backoff.wait_s = GREET_S
 
     def note_silence(self, peer: Peer, now: float) -> None:
         """Who does not answer at once is not asked until it answers a greeting."""
         member = self._members.get(peer.id)
         if member is not None:
             member.rtt_s = SILENT
-            member.greet_at = now + member.wait_s
+            member.backoff.greet_at = now + member.backoff.wait_s
             self._learn_at = min(self._learn_at, now + GREET_S)
 
     # -- whom to ask --
@@ -266,12 +280,16 @@ class ClientRing:
             if peer is not None and member.rtt_s <= limit_s:
                 if self._is_probed(peer, now):
                     near.append(peer)
-            elif now >= member.greet_at:
-                member.nonce = self._context.hello_endpoint(member.endpoint)
-                member.greeted_at = now
-                member.greet_at = now + member.wait_s
-                member.wait_s = min(2 * member.wait_s, GREET_MAX_S)
+            elif now >= member.backoff.greet_at:
+                self._greet(member, now)
         return near
+
+    def _greet(self, member: _Member, now: float) -> None:
+        backoff = member.backoff
+        member.nonce = self._context.hello_endpoint(member.endpoint)
+        member.greeted_at = now
+        backoff.greet_at = now + backoff.wait_s
+        backoff.wait_s = min(2 * backoff.wait_s, GREET_MAX_S)
 
     def _is_probed(self, peer: Peer, now: float) -> bool:
         """Tell whether to ask somebody now: a large item would wait until its path is probed."""

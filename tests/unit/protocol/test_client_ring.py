@@ -164,6 +164,27 @@ def test_who_does_not_answer_is_greeted_again_less_and_less_often() -> None:
     assert max(gaps) <= 64
 
 
+def test_one_address_is_greeted_as_one_whatever_the_access_node_calls_it() -> None:
+    """A liar must not aim us at a machine: it may give it many names, and new ones all the time."""
+    rng = Random(2)
+    greetings = 0
+    known = None
+    for _ in range(100):
+        access, *others = [NodeId(7), *[NodeId(rng.getrandbits(128)) for _ in range(16)]]
+        document = json.loads(json.dumps(document_of(access, others)))
+        for side in document["leaf_set"].values():
+            for node in side:
+                node["address"] = "192.0.2.77:4160"
+        known = known or Known(access, document)
+        known.learn(document)
+        for _ in range(20):
+            known.ring.holder(Name(rng.randbytes(32)), known.now)
+        sent, known.context.outbox.datagrams = known.context.outbox.datagrams, []
+        greetings += len(sent)
+        known.now += 1
+    assert greetings <= 8  # after 1, 2, 4, ... 60 s
+
+
 def test_far_holders_are_for_the_access_node_to_ask() -> None:
     access, others, name, _ = eight()
     known = Known(access, document_of(access, others), rtt_s=2 * NEAR_S)
