@@ -1,4 +1,4 @@
-"""The client library: put, get, stream and stat blobs through one access node (DESIGN sec. 6).
+"""The client library: put, get, stream and stat blobs of the network of an access node (DESIGN 6).
 
     async with Client("host:4160") as client:
         result = await client.put(b"...")

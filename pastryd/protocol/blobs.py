@@ -3,8 +3,8 @@
 Answers `Find`, takes in what it is offered by `Store`, and meets routed questions on their way:
 whoever holds the item answers the source at once, and who knows the replica set, or can guess who
 is of it, sends the question to the nearest of it rather than towards the root (ALGORITHMS sec. 4:
-the last hop dominates). Nothing is
-stored or handed out as an answer that was not verified here; segments are verified by who pulls.
+the last hop dominates). Nothing is stored or handed out as an answer that was not verified here;
+segments are verified by who pulls.
 """
 
 from collections.abc import Callable, Sequence

@@ -158,7 +158,7 @@ class ClientSession:
         timeout_s: float,
         now: float,
     ) -> int:
-        """Ask the access node; a `value` too large for a datagram is offered to be pulled."""
+        """Ask the access node or holders; a `value` too large for a datagram is offered to pull."""
         if value is not None and len(value) > OBJECT_BYTES_MAX:
             raise LocalProtocolError("an item is at most 1 MiB")
         offered = value is not None and len(value) > self._inline_max

@@ -33,7 +33,7 @@ HELLO_PADDING = bytes(104)
 """As much as makes a question no shorter than its answer, with IPv6 addresses."""
 NOBODY: Endpoint = ("", 0)
 STAND_IN_BYTES_MAX = 320
-"""What may go in place of a Hello of 77, of which there may be three: a probe of a leaf set is as
+"""What may go in place of a Hello of 117, of which there may be three: a probe of a leaf set is as
 short as that, a routed lookup and a question for a row are not, and go twice at most. All are small
 beside what the budget below lets through."""
 HELLO_ATTEMPTS = 3

@@ -21,11 +21,7 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import (
-    Hop,
-    JoinReply,
-    Welcome,
-)
+from pastryd.wire.messages import Hop, JoinReply, Welcome
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8

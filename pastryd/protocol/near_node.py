@@ -58,7 +58,7 @@ class NearNode:
         self._walk(start, DEEPEST_ROW, WALK_ROUNDS, now)
 
     def _walk(self, best: Peer, row: int, rounds: int, now: float) -> None:
-        """Move to the nearest node that a row of the best so far knows (Castro et al. 2002)."""
+        """Ask the best so far for a row, and move to the nearest that it names."""
 
         def on_row(answer: RowReply | None, now: float) -> None:
             self._on_progress(now)

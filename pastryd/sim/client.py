@@ -1,8 +1,8 @@
 """A client in virtual time: the `ClientSession` that `pastry` uses, driven as the driver does it.
 
 It stands beside its access node, connects, asks one thing, and is gone; or it stays, asks more, and
-then asks the holders of items itself. Owns the session's drain
-and timer, and how answers become what the workload knows; what is asked is up to `workload.py`.
+then asks the holders of items itself. Owns the session's drain and timer, and how answers become
+what the workload knows; what is asked is up to `workload.py`.
 """
 
 from collections.abc import Callable
@@ -116,12 +116,12 @@ class Client:
                     self._completed(event)
         session.check_invariants()
         deadline = session.next_deadline()
-        if deadline is not None and self._thens_wait and deadline < self._due:
+        if deadline is not None and self._is_asking and deadline < self._due:
             self._due = deadline
             self._world.at(max(deadline, self._world.now), self._fire, deadline)
 
     @property
-    def _thens_wait(self) -> bool:
+    def _is_asking(self) -> bool:
         return bool(self._thens or self._wants)
 
     def _completed(self, event: Completion) -> None:
@@ -136,7 +136,7 @@ class Client:
         thens = [then] if then is not None else [then for _, then in self._wants]
         if then is None:
             self._wants = []  # no access node was found
-        if not self._thens_wait and (self.lost or not self._stays):
+        if not self._is_asking and (self.lost or not self._stays):
             del self._world.others[self._endpoint]
         for then in thens:
             then(result)

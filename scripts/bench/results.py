@@ -119,10 +119,8 @@ def _compare(figures: dict[str, Any]) -> Lines:
         " worse).",
         f"Medians of {figures['rounds']} rounds in which all take turns; p99 over all rounds."
         f" pastryd, kademlia and OpenDHT are {figures['nodes']} processes. Their nodes do the"
-        " operations themselves, ours are asked by clients, sealed; redis"
-        " and"
-        " nginx are one server without copies, asked from one Python process, and nothing verifies"
-        " what they return.",
+        " operations themselves, ours are asked by clients, sealed; redis and nginx are one server"
+        " without copies, asked from one Python process, and nothing verifies what they return.",
         "",
         *_table(["", *contestants], body),
         "",

@@ -93,6 +93,11 @@ class Known:
                 message = Welcome(nonce, handle, "192.0.2.9", 5, active, *NOBODY)
                 assert self.ring.on_welcome(message, peer, self.now)
 
+    def meet(self, name: Name, node_ids: list[NodeId]) -> None:
+        """Want an item, so that its holders are greeted, and let them answer."""
+        self.ring.replicas(name, self.now)
+        self.welcome(node_ids)
+
     def replicas(self, name: Name) -> list[NodeId]:
         return sorted(peer.id for peer in self.ring.replicas(name, self.now))
 
@@ -104,8 +109,7 @@ def test_all_that_are_to_store_an_item_are_known_or_nobody_is_asked(
     access, others = ring
     known = Known(access, document_of(access, others, replicas))
     name = name_at(position)
-    known.ring.replicas(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     right = sorted(replica_ids(position, [access, *others], replicas))
     found = known.replicas(name)
     assert found == right or (not found and len(others) >= LEAF_SET)
@@ -135,8 +139,7 @@ def test_a_ring_of_more_than_a_leaf_set_is_learnt_from_one_node_after_the_other(
         asked += 1
     assert asked <= 2 + size // (LEAF_SET // 2)
     name = name_at(position)
-    known.ring.replicas(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     found = known.replicas(name)
     assert found == sorted(replica_ids(position, [access, *others], 3)) or (
         not found and size > 120
@@ -188,8 +191,7 @@ def test_one_address_is_greeted_as_one_whatever_the_access_node_calls_it() -> No
 def test_far_holders_are_for_the_access_node_to_ask() -> None:
     access, others, name, _ = eight()
     known = Known(access, document_of(access, others), rtt_s=2 * NEAR_S)
-    known.ring.holder(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     assert known.ring.holder(name, known.now) is None
     assert known.replicas(name) == []
     for _ in range(50):
@@ -200,8 +202,7 @@ def test_far_holders_are_for_the_access_node_to_ask() -> None:
 def test_who_fell_silent_is_asked_again_when_it_answers_a_greeting() -> None:
     access, others, name, holders = eight()
     known = Known(access, document_of(access, others))
-    known.ring.holder(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     root = known.ring.holder(name, known.now)
     assert root is not None and root.id == holders[0]
     known.ring.note_silence(root, known.now)
@@ -209,16 +210,14 @@ def test_who_fell_silent_is_asked_again_when_it_answers_a_greeting() -> None:
     assert second is not None and second.id in holders[1:]
     assert known.replicas(name) == [] and not known.greetings()
     known.now += 2 * GREET_S
-    known.ring.holder(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     assert known.ring.holder(name, known.now) is root
 
 
 def test_once_large_items_are_wanted_a_path_is_probed_before_it_is_used() -> None:
     access, others, name, _ = eight()
     known = Known(access, document_of(access, others))
-    known.ring.holder(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     root = known.ring.holder(name, known.now)
     assert root is not None and not window_of(root).probing
     known.ring.note_pull()
@@ -237,8 +236,7 @@ def test_who_is_not_ready_or_suspected_is_not_asked() -> None:
     known.welcome(others, active=False)
     assert known.ring.holder(name, known.now) is None
     known.now += 2 * GREET_S
-    known.ring.holder(name, known.now)
-    known.welcome(others)
+    known.meet(name, others)
     holder = known.ring.holder(name, known.now)
     assert holder is not None and holder.id != holders[0]
 
