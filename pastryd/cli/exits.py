@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 import click
@@ -57,10 +58,12 @@ def complain(program: str, message: str) -> None:
 
 def run(command: click.Command, program: str, arguments: list[str] | None = None) -> NoReturn:
     """Run a click command and leave the process with the right status."""
+    _open_standard_streams()
     try:
         result = command.main(arguments, prog_name=program, standalone_mode=False)
         status = result if isinstance(result, int) else OK
-        sys.stdout.flush()
+        with named("stdout"):
+            sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         status = BAD_INPUT
@@ -85,6 +88,32 @@ def run(command: click.Command, program: str, arguments: list[str] | None = None
         status = REFUSED if error.errno in (errno.ENOSPC, errno.EDQUOT) else UNEXPECTED
         _drop_stdout()
     sys.exit(status)
+
+
+@contextlib.contextmanager
+def named(subject: str) -> Iterator[None]:
+    """Say in an `OSError` what was read or written; of a descriptor the system names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, subject) from None
+
+
+def _open_standard_streams() -> None:
+    """Give standard streams that arrive closed a file again.
+
+    Else the next socket or file of ours takes the number, and what is printed goes there. stdin and
+    stdout are opened the wrong way round: using them is an error that is told. stderr swallows.
+    """
+    ways = (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
+    for number, (name, flags) in enumerate(ways):
+        if getattr(sys, name) is None:
+            fd = os.open(os.devnull, flags)
+            if fd != number:
+                os.dup2(fd, number)
+                os.close(fd)
+            stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115  (stays open)
+            setattr(sys, name, stream)
 
 
 def _drop_stdout() -> None:

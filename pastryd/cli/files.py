@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from pastryd.cli.exits import named
 from pastryd.errors import ConfigError
 
 CHUNK_BYTES = 1 << 20
@@ -135,15 +136,13 @@ class OutputFile:
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
         self.size += len(data)
-        if self._temporary is None:
-            await write_descriptor(self._fd, data)
-            return
-        rest = memoryview(data)
-        try:
+        with named(str(self._target)):  # a full disk above all: say which
+            if self._temporary is None:
+                await write_descriptor(self._fd, data)
+                return
+            rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
-        except OSError as error:  # a full disk above all: say which
-            raise OSError(error.errno, error.strerror, str(self._target)) from None
 
     @property
     def restart(self) -> Callable[[], None] | None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,17 +59,22 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
 
 
 def _print_key(result: "PutResult", file: str, common: Common, *, alone: bool) -> None:
-    if common.as_json:
-        document = {"key": result.key, "size": result.size, "copies": result.copies, "file": file}
-        print(json.dumps(document), flush=True)
-    else:
-        print(result.key if alone else f"{result.key}  {file}", flush=True)
+    document = {"key": result.key, "size": result.size, "copies": result.copies, "file": file}
+    text = result.key if alone else f"{result.key}  {file}"
+    with exits.named("stdout"):
+        print(json.dumps(document) if common.as_json else text, flush=True)
+
+
+async def _read_stdin() -> AsyncIterator[bytes]:
+    with exits.named("stdin"):
+        async for piece in read_descriptor(sys.stdin.fileno()):
+            yield piece
 
 
 async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
     if file == "-":
         with progress_bar("put stdin", None, common) as progress:
-            return await client.put(read_descriptor(sys.stdin.fileno()), progress)
+            return await client.put(_read_stdin(), progress)
     fd = await open_descriptor(file, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size or None
@@ -101,7 +106,8 @@ async def get(common: Common, key: str, output: Path | None) -> int | None:
             if output is None:
                 try:
                     async for piece in client.stream(key, None, progress):
-                        await write_descriptor(sys.stdout.fileno(), piece)
+                        with exits.named("stdout"):
+                            await write_descriptor(sys.stdout.fileno(), piece)
                 except BrokenPipeError:
                     return exits.PIPE_CLOSED
                 return None

@@ -228,3 +228,50 @@ def test_stdin_is_put_once_only() -> None:
     outcome = pastry("put", "-", "-", stdin=b"x")
     assert outcome.status == 2
     assert "once" in outcome.err and not outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "said"),
+    [
+        (["put", "FILE"], ">&-", "pastry: stdout: Bad file descriptor\n"),
+        (["get", "KEY"], ">&-", "pastry: stdout: Bad file descriptor\n"),
+        (["ring"], ">&-", "pastry: stdout: Bad file descriptor\n"),
+        (["put", "-"], "<&-", "pastry: stdin: Bad file descriptor\n"),
+        (["put", "FILE"], ">/dev/full", "pastry: stdout: No space left on device\n"),
+        (["get", "KEY", "-o", "/dev/full"], "", "pastry: /dev/full: No space left on device\n"),
+    ],
+)
+def test_a_stream_that_cannot_be_used_is_named_in_one_line(
+    ring: list[RingNode], tmp_path: Path, arguments: list[str], closed: str, said: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"some bytes")
+    key = pastry("put", str(tmp_path / "file"), node=ring[0].address).out.decode().strip()
+    there = {"FILE": str(tmp_path / "file"), "KEY": key}
+    command = tool_command(*(there.get(argument, argument) for argument in arguments))
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(PASTRY_NODE=ring[0].address),
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("", said)
+    assert done.returncode == (7 if "space" in said else 1)
+
+
+def test_a_closed_stderr_keeps_errors_off_stdout_and_stops_nothing(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"some bytes")
+    for name, status, out in (("file", 0, sha256(b"some bytes") + "\n"), ("none", 2, "")):
+        done = subprocess.run(
+            ["sh", "-c", '"$@" 2>&-', "sh", *tool_command("put", str(tmp_path / name))],
+            stdout=subprocess.PIPE,
+            env=environment(PASTRY_NODE=ring[0].address),
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (status, out)
