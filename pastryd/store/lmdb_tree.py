@@ -245,7 +245,7 @@ def _open_environment(path: Path, capacity_bytes: int) -> lmdb.Environment:
     map_bytes -= map_bytes % mmap.PAGESIZE
     try:
         return lmdb.open(
-            str(path),
+            os.fsencode(path),  # a name that is not UTF-8 is a name, too
             map_size=map_bytes,
             subdir=True,
             create=True,

@@ -55,6 +55,16 @@ def test_items_and_meta_outlast_the_store_object(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_directory_need_not_have_a_name_in_utf_8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff")
+    for _ in range(2):
+        store = LmdbStore(path, MIB)
+        store.apply([write(1, 100)])
+        store.release_memory()
+        assert value_in(store, 1) is not None
+        store.close()
+
+
 def test_a_batch_is_one_commit_and_a_known_name_is_none(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, 16 * MIB)
     store.close()
