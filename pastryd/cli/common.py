@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pastryd.cli import exits
 from pastryd.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Common:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 unexpected failure (ring: not consistent), 2 bad input, 3 not "
     "found, 4 unreachable, 5 stored on fewer nodes than wanted, 6 corrupt, 7 refused or no space, "
-    "130 interrupted, 141 nobody reads our output, 143 terminated.",
+    "129 terminal closed, 130 interrupted, 141 nobody reads our output, 143 terminated.",
 )
 def cli() -> None:
     """Put a file anywhere, get it anywhere. The key of a blob is what sha256sum prints."""
@@ -93,9 +94,10 @@ def _checked(option: str, parse: Callable[[str], float], text: str) -> float:
 
 
 async def _supervised(work: Awaitable[int | None], timeout_s: float | None) -> int | None:
-    """Run a command's work; SIGTERM cancels it, so that it cleans up as after Ctrl-C."""
+    """Run a command's work; SIGTERM and SIGHUP cancel it, so that it cleans up as after Ctrl-C."""
     task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel, "SIGTERM")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        exits.handle(number, task.cancel, number)
     try:
         async with asyncio.timeout(timeout_s):
             return await task
@@ -104,8 +106,8 @@ async def _supervised(work: Awaitable[int | None], timeout_s: float | None) -> i
             f"not done within the {timeout_s:g} s of --timeout; try again with more"
         ) from None
     except asyncio.CancelledError as cancelled:
-        if cancelled.args == ("SIGTERM",):
-            return 128 + signal.SIGTERM
+        if cancelled.args and isinstance(cancelled.args[0], signal.Signals):
+            return 128 + cancelled.args[0]
         raise
 
 

@@ -26,11 +26,11 @@ START_OPTIONS: dict[str, tuple[str, str]] = {
     "bootstrap": (
         "HOST:PORT",
         "A node of the ring to join; repeatable. All addresses of a DNS name are tried. "
-        "Without it the node starts a new ring.",
+        "Without it the node rejoins through peers of an earlier run, or starts a new ring.",
     ),
     "bootstrap-timeout": (
         "TIME",
-        "Give up (status 4) when no bootstrap node answered for so long; default: never.",
+        "Give up (status 4) when the node has not joined after so long; default: never.",
     ),
     "listen": ("HOST:PORT", f"The UDP socket; default [::]:{PORT}, which takes IPv4 too."),
     "advertise": (
@@ -106,7 +106,9 @@ def cli() -> None:
 def start(config_file: Path | None, stop_with_stdin: bool, **options: object) -> None:
     """Run one node until it is told to leave.
 
-    SIGTERM, or Ctrl-C once: leave gracefully, handing the objects over. Ctrl-C twice: at once.
+    SIGTERM, a closed terminal, or Ctrl-C once: leave gracefully, handing the objects over. Ctrl-C
+    twice: at once. Exit status: 0 left, 1 unexpected failure, 2 bad settings, data directory or
+    port, 4 not joined within --bootstrap-timeout.
     """
     given = {name.replace("_", "-"): value for name, value in options.items()}
     settings = load_settings(given, config_file=config_file)
@@ -166,7 +168,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 class _Signals:
-    """What the outside wants of us: leave (SIGTERM, SIGINT once) or stop at once (SIGINT twice)."""
+    """What the outside wants of us: leave (SIGTERM, SIGHUP, SIGINT) or stop (SIGINT twice)."""
 
     def __init__(self) -> None:
         self.leave = asyncio.Event()
@@ -174,6 +176,7 @@ class _Signals:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.leave.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        exits.handle(signal.SIGHUP, self.leave.set)
 
     def _interrupt(self) -> None:
         (self.stop if self.leave.is_set() else self.leave).set()

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import click
 
+from pastryd.cli import exits
 from pastryd.client import Client
 from pastryd.errors import ConfigError, PastryError, UnreachableError
 from pastryd.net.keys import read_network_key
@@ -94,8 +95,9 @@ class DevCluster:
     async def run(self, as_json: bool) -> None:
         """Start everything, print where it is, watch until SIGINT or SIGTERM, stop everything."""
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        exits.handle(signal.SIGHUP, stop.set)
         try:
             self._start(0)
             began = time.monotonic()

@@ -4,12 +4,13 @@ Every foreseeable failure ends here: a line that says what to do, its own status
 is not foreseen is our bug and keeps its traceback (status 1).
 """
 
+import asyncio
 import contextlib
 import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import click
@@ -97,6 +98,12 @@ def named(subject: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, subject) from None
+
+
+def handle(number: signal.Signals, callback: Callable[..., object], *arguments: object) -> None:
+    """Handle a signal in the running loop, unless we were started to ignore it, as by nohup."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(number, callback, *arguments)
 
 
 def _open_standard_streams() -> None:

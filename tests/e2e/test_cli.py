@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import (
+    TOP,
     RingNode,
     dev_ring,
     environment,
@@ -275,3 +277,37 @@ def test_a_closed_stderr_keeps_errors_off_stdout_and_stops_nothing(
             check=False,
         )
         assert (done.returncode, done.stdout) == (status, out)
+
+
+@pytest.mark.parametrize("program", ["pastry", "pastryd"])
+def test_ctrl_c_while_a_program_is_loaded_is_no_traceback(tmp_path: Path, program: str) -> None:
+    # Whatever imports click first is interrupted there.
+    (tmp_path / "click.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from pastryd.cli.entry import {program}; {program}()"],
+        capture_output=True,
+        env=environment(PYTHONPATH=f"{tmp_path}:{TOP}"),
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_a_closed_terminal_ends_a_command_in_order_unless_nohup_says_no(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    for ignored, status in ((False, 129), (True, 143)):
+        script = 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"'
+        (tmp_path / "pipe").unlink(missing_ok=True)
+        os.mkfifo(tmp_path / "pipe")
+        process = subprocess.Popen(
+            ["sh", "-c", script, "sh", *tool_command("put", str(tmp_path / "pipe"))],
+            stderr=subprocess.DEVNULL,
+            env=environment(PASTRY_NODE=ring[0].address),
+        )
+        with open(tmp_path / "pipe", "wb"):  # it is open at the other end now
+            process.send_signal(signal.SIGHUP)
+            if ignored:
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == status
