@@ -75,7 +75,7 @@ def parse_size(value: Value) -> int:
     """Return bytes: `10GB` (powers of 1000), `500MiB` (powers of 1024), or a plain number."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    match = _SIZE.fullmatch(str(value).strip())
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ConfigError("give a size such as 10GB, 500MiB or a number of bytes")
     number, prefix, binary = match.groups()
@@ -105,7 +105,9 @@ def _replicas(value: Value) -> int:
 
 
 def _endpoints(value: Value) -> tuple[str, ...]:
-    items = value if isinstance(value, list | tuple) else re.split(r"[,\s]+", str(value).strip())
+    items = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ConfigError("give host:port, or a list of them")
     return tuple(_endpoint(item) for item in items if item != "")
 
 
