@@ -1,6 +1,6 @@
 """What a client session knows of one request, and how requests end (DESIGN sec. 6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pastryd.ids import Name
@@ -100,19 +100,3 @@ class Call:
         self.pulls_left = PULL_ATTEMPTS
         self.then: Callable[[Reply | NoReply, float], None] | None = None
         """Whom to tell; None: whoever gave the command."""
-
-
-class Connecting:
-    """One search for an access node."""
-
-    __slots__ = ("deadline", "endpoints", "request_id", "sent", "since")
-
-    def __init__(
-        self, request_id: int, endpoints: Sequence[Endpoint], now: float, deadline: float
-    ) -> None:
-        self.request_id = request_id
-        self.endpoints = endpoints
-        self.since = now
-        self.deadline = deadline
-        self.sent: dict[int, float] = {}
-        """When each Hello left, by nonce."""

@@ -19,8 +19,9 @@ from typing import Any
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
-from pastryd.protocol.client_call import Call, Connected, Connecting, NoReply, Reply
+from pastryd.protocol.client_call import Call, NoReply, Reply
 from pastryd.protocol.client_ring import ClientRing
+from pastryd.protocol.client_search import AccessSearch
 from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
@@ -39,7 +40,6 @@ REQUEST_BYTES = 64
 REPEAT_MAX_S = 1.0
 SILENCE_S = 3.0
 """An access node that lives answers each repetition at once, with PENDING if need be."""
-HELLO_REPEAT_S = 0.2
 STORE_PATIENCE_S = 0.25
 """How long a holder's disk may take before the access node is asked to see to it."""
 
@@ -52,7 +52,7 @@ class ClientSession:
         self._transfer = Transfer(self._context, self._read, verify)
         self._access: Peer | None = None
         self._ring = ClientRing(self._context, self._transfer.prober)
-        self._connecting: Connecting | None = None
+        self._search = AccessSearch(self._context)
         self._calls: dict[int, Call] = {}
         self._requests: dict[int, Call] = {}
         self._offers: dict[Name, tuple[Value, int]] = {}
@@ -135,18 +135,13 @@ class ClientSession:
         self._transfer.postpone(lag_s)
         for call in self._calls.values():
             call.heard_at += lag_s
-        if self._connecting is not None:
-            sent = self._connecting.sent
-            sent.update({nonce: sent_at + lag_s for nonce, sent_at in sent.items()})
+        self._search.postpone(lag_s)
 
     # -- commands: each returns a request id, whose result comes as a `Completion` --
 
     def connect(self, endpoints: Sequence[Endpoint], timeout_s: float, now: float) -> int:
         """Say Hello to all of `endpoints`; who answers first is the access node from then on."""
-        if self._connecting is not None:
-            raise LocalProtocolError("already connecting")
-        self._connecting = Connecting(self._next_id(), endpoints, now, now + timeout_s)
-        self._say_hello(self._connecting, HELLO_REPEAT_S, now)
+        self._search.begin(self._next_id(), endpoints, timeout_s, now)
         return self._request_id
 
     def ask(
@@ -203,40 +198,15 @@ class ClientSession:
         """Ask the access node whether it is there, and ready."""
         return self.ask(Verb.PING, b"", 0, None, timeout_s, now)
 
-    # -- finding an access node --
-
-    def _say_hello(self, connecting: Connecting, wait_s: float, now: float) -> None:
-        if self._connecting is not connecting:
-            return
-        if now >= connecting.deadline:
-            self._connecting = None
-            self._context.complete(connecting.request_id, NoReply(now - connecting.since, True))
-            return
-        for endpoint in connecting.endpoints:
-            connecting.sent[self._context.hello_endpoint(endpoint)] = now
-        when = min(now + wait_s, connecting.deadline)
-        longer = min(2 * wait_s, REPEAT_MAX_S)
-        self._context.deadlines.arm(when, self._say_hello, connecting, longer)
-
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
         self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
-        connecting = self._connecting
-        sent_at = connecting.sent.get(message.nonce) if connecting else None
-        if connecting is None or sent_at is None:
-            if not self._ring.on_welcome(message, peer, now):
-                self._context.on_welcome(message, peer, now)
-            return
-        self._connecting = None
-        self._access = peer
-        self._ring.restart(peer)
-        self._context.prove(peer, now)
-        peer.sample_rtt(now - sent_at)
-        seen = (message.seen_host, message.seen_port)
-        self._context.complete(
-            connecting.request_id, Connected(peer.handle, message.active, seen, now - sent_at)
-        )
+        if self._search.on_welcome(message, peer, now):
+            self._access = peer
+            self._ring.restart(peer)
+        elif not self._ring.on_welcome(message, peer, now):
+            self._context.on_welcome(message, peer, now)
 
     # -- requests --
 
