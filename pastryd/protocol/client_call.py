@@ -50,17 +50,19 @@ class Call:
 
     __slots__ = (
         "asked",
+        "asked_at",
         "copies",
         "data",
         "deadline",
         "direct",
-        "heard_at",
         "name",
         "number",
         "offered",
         "pulling",
         "pulls_left",
+        "repeats",
         "request_id",
+        "sent_at",
         "since",
         "then",
         "timer",
@@ -86,7 +88,6 @@ class Call:
         self.data = data
         self.offered = offered
         self.since = now
-        self.heard_at = now
         self.deadline = deadline
         self.direct = verb is Verb.GET or (verb is Verb.PUT and not offered)
         """Holders are asked, or may be; otherwise the access node."""
@@ -94,6 +95,10 @@ class Call:
         """Who has not answered yet, by the nonce of what it was asked."""
         self.copies = 0
         """How many holders have stored it, if they were asked themselves."""
+        self.asked_at = self.sent_at = now
+        """When those in `asked` were asked first, and last."""
+        self.repeats = 0
+        """How often they were asked again."""
         self.wait_s = 0.0
         self.timer: Timer | None = None
         self.pulling: tuple[Name, Callable[[PullResult, float], None]] | None = None

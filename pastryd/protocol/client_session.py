@@ -8,8 +8,9 @@ Holders that answer it (`client_ring.py`) it asks itself: one of them for an ite
 store a small one. Only verified bytes, and copies that all k confirm, are taken from them; whatever
 else happens, the access node is asked, as if they had not been.
 
-A request is repeated with backoff until answered. PENDING is a sign of life: the deadline of the
-whole request still holds, but silence is what makes an access node unreachable.
+A request whose answer is later than such answers have been is repeated, with backoff. PENDING is a
+sign of life: the deadline of the whole request still holds, but silence is what makes an access
+node unreachable.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
 from pastryd.protocol.client_call import Call, NoReply, Reply
+from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.client_search import AccessSearch
 from pastryd.protocol.context import NOBODY, Context
@@ -27,9 +29,10 @@ from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_queue import PROBED_BYTES
 from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
-from pastryd.protocol.transfer import Then, Transfer
+from pastryd.protocol.transfer import Transfer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
+from pastryd.state.rtt import AnswerTime
 from pastryd.stats import Stats
 from pastryd.wire import messages as m
 from pastryd.wire.codec import UnknownMessageError, decode, encode
@@ -41,7 +44,9 @@ REPEAT_MAX_S = 1.0
 SILENCE_S = 3.0
 """An access node that lives answers each repetition at once, with PENDING if need be."""
 STORE_PATIENCE_S = 0.25
-"""How long a holder's disk may take before the access node is asked to see to it."""
+"""How long a holder's disk may take before it is asked again, at least."""
+HOLDER_REPEATS_MAX = 3
+"""How often holders that live are asked again before the access node is asked to see to it."""
 
 
 class ClientSession:
@@ -49,13 +54,15 @@ class ClientSession:
 
     def __init__(self, identity: Handle, config: Config, rng: Random) -> None:
         self._context = Context(identity, config, rng)
-        self._transfer = Transfer(self._context, self._read, verify)
+        self._offers = Offers()
+        self._transfer = Transfer(self._context, self._offers.read, verify)
         self._access: Peer | None = None
         self._ring = ClientRing(self._context, self._transfer.prober)
         self._search = AccessSearch(self._context)
         self._calls: dict[int, Call] = {}
         self._requests: dict[int, Call] = {}
-        self._offers: dict[Name, tuple[Value, int]] = {}
+        self._answer_times: dict[tuple[Verb, bool], AnswerTime] = {}
+        """By what was asked, and whether of holders."""
         self._request_id = 0
         self._inline_max = config.payload_bytes_max - REQUEST_BYTES
         self._handlers: dict[type[Any], Callable[[Any, Peer, float], object]] = {
@@ -134,7 +141,8 @@ class ClientSession:
         self._context.deadlines.shift(lag_s)
         self._transfer.postpone(lag_s)
         for call in self._calls.values():
-            call.heard_at += lag_s
+            call.asked_at += lag_s
+            call.sent_at += lag_s
         self._search.postpone(lag_s)
 
     # -- commands: each returns a request id, whose result comes as a `Completion` --
@@ -168,7 +176,7 @@ class ClientSession:
             now + timeout_s,
         )
         if offered and value is not None:
-            self._offer(Name(name), value)
+            self._offers.add(Name(name), value)
         if call.direct and self._ring.wants_status(now):
             self._ask_status(b"", timeout_s, now)
         self._begin(call, now)
@@ -223,11 +231,25 @@ class ClientSession:
         peers = peers or [self._access]
         call.asked = {self._context.nonce(): peer for peer in peers}
         self._requests.update(dict.fromkeys(call.asked, call))
-        call.copies = 0
-        call.wait_s = max(self._context.config.rto_initial_s, *[peer.rto_s for peer in peers])
-        if call.direct and call.verb is Verb.PUT:
-            call.wait_s = max(STORE_PATIENCE_S, 2 * call.wait_s)
+        call.copies = call.repeats = 0
+        call.asked_at = now
+        call.wait_s = self._answer_wait_s(call)
         self._transmit(call, now)
+
+    def _answer_time(self, call: Call) -> AnswerTime:
+        return self._answer_times.setdefault((call.verb, call.direct), AnswerTime())
+
+    def _answer_wait_s(self, call: Call) -> float:
+        """Return how long to wait for those who were asked, as far as we know by now."""
+        peers = call.asked.values()
+        least_s = self._context.config.rto_initial_s
+        first_s = max(least_s, *[peer.rto_s for peer in peers])
+        if call.direct and call.verb is Verb.PUT:
+            least_s = first_s = max(STORE_PATIENCE_S, 2 * first_s)
+        # Who spoke to us meanwhile is not gone, but has much to do.
+        is_heard = all(peer.last_heard >= call.sent_at for peer in peers)
+        most_s = SILENCE_S if is_heard else REPEAT_MAX_S
+        return self._answer_time(call).wait_s(first_s, least_s, most_s)
 
     def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
         """Return one of those that should have an item, or all that are to store it."""
@@ -245,23 +267,35 @@ class ClientSession:
             else:
                 message = m.Request(nonce, call.verb, call.name, call.number, call.data)
             self._context.send_bytes(encode(message), peer, now)
-        when = min(now + call.wait_s, call.deadline)
+        call.sent_at = now
+        self._arm(call)
+
+    def _arm(self, call: Call) -> None:
+        when = min(call.sent_at + call.wait_s, call.deadline)
         call.timer = self._context.deadlines.arm(when, self._repeat, call)
 
     def _repeat(self, call: Call, now: float) -> None:
+        # Answers to what was asked at the same time may have shown meanwhile that they take longer.
+        call.wait_s = max(call.wait_s, self._answer_wait_s(call))
+        if now < min(call.sent_at + call.wait_s, call.deadline):
+            self._arm(call)
+            return
         if call.direct and now < call.deadline:
             # Who answered something else meanwhile is busy: others would only make it busier.
             mute = [p for p in call.asked.values() if p.last_heard <= now - call.wait_s]
-            if mute or call.wait_s >= REPEAT_MAX_S:
+            if mute or call.repeats == HOLDER_REPEATS_MAX:
                 for peer in mute:
                     self._ring.note_silence(peer, now)
                 self._turn_to_access(call, now)
                 return
-        silent = now - call.heard_at >= SILENCE_S
+        heard_at = max(peer.last_heard for peer in call.asked.values())
+        silent = now - max(call.asked_at, heard_at) >= SILENCE_S
         if now >= call.deadline or silent:
             self._finish(call, NoReply(now - call.since, silent), now)
             return
         self.stats.count("retransmissions")
+        self._answer_time(call).note_expired(call.sent_at, now)
+        call.repeats += 1
         call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
         self._transmit(call, now)
 
@@ -270,7 +304,6 @@ class ClientSession:
         self.stats.count("holders_passed_over")
         self._stop_asking(call)
         call.direct = False
-        call.heard_at = now
         self._send_request(call, now)
 
     def _call_asked(self, nonce: int, peer: Peer, now: float) -> Call | None:
@@ -279,7 +312,6 @@ class ClientSession:
         if call is None or call.asked[nonce].id != peer.id:
             self.stats.count("answers_unknown")
             return None
-        call.heard_at = now
         return call
 
     def _on_stored(self, message: m.Stored, peer: Peer, now: float) -> None:
@@ -297,8 +329,14 @@ class ClientSession:
         del self._requests[message.nonce], call.asked[message.nonce]
         call.copies += 1
         if not call.asked:
+            self._note_time(call, now)
             reply = Reply(AnswerStatus.OK, call.copies, b"", b"", now - call.since)
             self._finish(call, reply, now)
+
+    def _note_time(self, call: Call, now: float) -> None:
+        """All who were asked have answered. Which copy of a repeated question, nobody knows."""
+        if not call.repeats:
+            self._answer_time(call).sample(now - call.sent_at)
 
     def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
         call = self._call_asked(message.nonce, peer, now)
@@ -318,6 +356,8 @@ class ClientSession:
             if call.verb is not Verb.GET or status is not AnswerStatus.OK:
                 self._turn_to_access(call, now)
                 return
+        if status is not AnswerStatus.BUSY:
+            self._note_time(call, now)
         self._stop_asking(call)
         if not inline:
             self._pull(call, status, message, peer, now)
@@ -340,7 +380,6 @@ class ClientSession:
 
         def on_done(result: PullResult, now: float) -> None:
             call.pulling = None
-            call.heard_at = now
             if isinstance(result, Pulled):
                 reply = Reply(status, message.number, name, result.value, now - call.since)
                 self._finish(call, reply, now)
@@ -381,39 +420,16 @@ class ClientSession:
         self._stop_asking(call)
         del self._calls[call.request_id]
         if call.offered:
-            self._withdraw(Name(call.name))
+            self._offers.withdraw(Name(call.name))
 
     def _next_id(self) -> int:
         self._request_id += 1
         return self._request_id
 
-    # -- what the access node may pull from us --
-
-    def _offer(self, name: Name, value: Value) -> None:
-        _, count = self._offers.get(name, (value, 0))
-        self._offers[name] = (value, count + 1)
-
-    def _withdraw(self, name: Name) -> None:
-        value, count = self._offers.pop(name)
-        if count > 1:
-            self._offers[name] = (value, count - 1)
-
-    def _read(self, name: Name, offset: int, length: int, then: Then, now: float) -> None:
-        offered = self._offers.get(name)
-        if offered is None:
-            then(None, 0, now)
-            return
-        value = memoryview(offered[0])
-        for call in self._calls.values():
-            call.heard_at = now  # a pull is a sign of life
-        then(value[offset : offset + length] if length >= 0 else value[offset:], len(value), now)
-
     def check_invariants(self) -> None:
         """Assert what must hold between two steps."""
         self._transfer.check_invariants()
-        assert sum(count for _, count in self._offers.values()) == sum(
-            1 for call in self._calls.values() if call.offered
-        )
+        assert len(self._offers) == sum(1 for call in self._calls.values() if call.offered)
         for nonce, call in self._requests.items():
             assert nonce in call.asked and self._calls[call.request_id] is call
             assert call.timer is not None and call.pulling is None

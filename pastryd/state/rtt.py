@@ -8,6 +8,9 @@ itself (`peers.py`), of which there are hundreds.
 
 from typing import NamedTuple
 
+FACTOR_MAX = 64
+"""Beyond every bound that is asked for."""
+
 
 class RtoBounds(NamedTuple):
     """Least and most that a retransmission timeout may be, and what it is before any sample."""
@@ -32,3 +35,39 @@ def retransmission_timeout(srtt_s: float | None, rttvar_s: float, bounds: RtoBou
     if srtt_s is None:
         return initial
     return min(max(srtt_s + 4 * rttvar_s, shortest), longest)
+
+
+class AnswerTime:
+    """How long answers of one kind take, and so how long to wait before asking again.
+
+    Network, queue and work together: under load they take longer, and who asks again too early
+    only adds to it. RFC 6298, section 5: after a question that was repeated no sample is due for a
+    while (Karn's rule), so that all wait twice as long until there is one; once for all that were
+    under way together.
+    """
+
+    __slots__ = ("_expired_at", "_factor", "_mean_s", "_variation_s")
+
+    def __init__(self) -> None:
+        self._mean_s: float | None = None
+        self._variation_s = 0.0
+        self._factor = 1
+        self._expired_at = float("-inf")
+
+    def sample(self, taken_s: float) -> None:
+        """Take in how long an answer took to what was asked once."""
+        self._mean_s, self._variation_s = smoothed(self._mean_s, self._variation_s, taken_s)
+        self._factor = 1
+
+    def note_expired(self, asked_at: float, now: float) -> None:
+        """Nobody answered in time what was asked at `asked_at`, and it is repeated."""
+        if asked_at >= self._expired_at:
+            self._factor = min(2 * self._factor, FACTOR_MAX)
+            self._expired_at = now
+
+    def wait_s(self, first_s: float, least_s: float, most_s: float) -> float:
+        """Return how long to wait for the next; `first_s`: as long as nothing is known."""
+        wait_s = first_s
+        if self._mean_s is not None:
+            wait_s = self._mean_s + 4 * self._variation_s
+        return max(least_s, min(self._factor * max(wait_s, least_s), most_s))
