@@ -9,6 +9,7 @@ from pastryd.protocol.pull_state import PullResult
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
+from pastryd.state.rtt import AnswerTime
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 PULL_ATTEMPTS = 3
@@ -49,12 +50,14 @@ class Call:
     """One request on its way."""
 
     __slots__ = (
+        "answer_time",
         "asked",
         "asked_at",
         "copies",
         "data",
         "deadline",
         "direct",
+        "has_turn",
         "name",
         "number",
         "offered",
@@ -91,12 +94,16 @@ class Call:
         self.deadline = deadline
         self.direct = verb is Verb.GET or (verb is Verb.PUT and not offered)
         """Holders are asked, or may be; otherwise the access node."""
+        self.has_turn = False
+        """Counts as one that holders are asked at one time."""
         self.asked: dict[int, Peer] = {}
         """Who has not answered yet, by the nonce of what it was asked."""
         self.copies = 0
         """How many holders have stored it, if they were asked themselves."""
         self.asked_at = self.sent_at = now
         """When those in `asked` were asked first, and last."""
+        self.answer_time: AnswerTime
+        """What answers of this kind take."""
         self.repeats = 0
         """How often they were asked again."""
         self.wait_s = 0.0

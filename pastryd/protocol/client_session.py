@@ -9,8 +9,7 @@ store a small one. Only verified bytes, and copies that all k confirm, are taken
 else happens, the access node is asked, as if they had not been.
 
 A request whose answer is later than such answers have been is repeated, with backoff. PENDING is a
-sign of life: the deadline of the whole request still holds, but silence is what makes an access
-node unreachable.
+sign of life; silence is what makes an access node unreachable.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from pastryd.protocol.client_call import Call, NoReply, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.client_search import AccessSearch
+from pastryd.protocol.client_window import Turns
 from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
@@ -46,7 +46,7 @@ SILENCE_S = 3.0
 STORE_PATIENCE_S = 0.25
 """How long a holder's disk may take before it is asked again, at least."""
 HOLDER_REPEATS_MAX = 3
-"""How often holders that live are asked again before the access node is asked to see to it."""
+"""Then the access node is asked to see to it, although they live."""
 
 
 class ClientSession:
@@ -60,6 +60,7 @@ class ClientSession:
         self._ring = ClientRing(self._context, self._transfer.prober)
         self._search = AccessSearch(self._context)
         self._calls: dict[int, Call] = {}
+        self._turns = Turns(self._send_request)
         self._requests: dict[int, Call] = {}
         self._answer_times: dict[tuple[Verb, bool], AnswerTime] = {}
         """By what was asked, and whether of holders."""
@@ -161,7 +162,12 @@ class ClientSession:
         timeout_s: float,
         now: float,
     ) -> int:
-        """Ask the access node or holders; a `value` too large for a datagram is offered to pull."""
+        """Ask the access node or holders; a `value` too large for a datagram is offered to pull.
+
+        `timeout_s` begins when it is its turn.
+        """
+        if self._access is None:
+            raise LocalProtocolError("not connected to an access node")
         if value is not None and len(value) > OBJECT_BYTES_MAX:
             raise LocalProtocolError("an item is at most 1 MiB")
         offered = value is not None and len(value) > self._inline_max
@@ -200,7 +206,7 @@ class ClientSession:
         if call is not None:
             if call.pulling is not None:
                 self._transfer.cancel(call.pulling[0], now, call.pulling[1])
-            self._drop(call)
+            self._drop(call, now)
 
     def ping(self, timeout_s: float, now: float) -> int:
         """Ask the access node whether it is there, and ready."""
@@ -220,36 +226,37 @@ class ClientSession:
 
     def _begin(self, call: Call, now: float) -> None:
         self._calls[call.request_id] = call
-        self._send_request(call, now)
+        if not call.direct:
+            self._send_request(call, now)
+        else:
+            self._turns.want(call, now)
 
     def _send_request(self, call: Call, now: float) -> None:
         """Ask for the first time (again): with nonces that no earlier answer can match."""
-        if self._access is None:
-            raise LocalProtocolError("not connected to an access node")
+        assert self._access is not None
         peers = self._holders_to_ask(Name(call.name), call.verb, now) if call.direct else []
         call.direct = bool(peers)
         peers = peers or [self._access]
         call.asked = {self._context.nonce(): peer for peer in peers}
         self._requests.update(dict.fromkeys(call.asked, call))
+        call.answer_time = self._answer_time(call.verb, peers, call.direct)
         call.copies = call.repeats = 0
         call.asked_at = now
-        call.wait_s = self._answer_wait_s(call)
+        call.wait_s = self._answer_wait_s(call, REPEAT_MAX_S)
         self._transmit(call, now)
 
-    def _answer_time(self, call: Call) -> AnswerTime:
-        return self._answer_times.setdefault((call.verb, call.direct), AnswerTime())
+    def _answer_time(self, verb: Verb, peers: Sequence[Peer], direct: bool) -> AnswerTime:
+        if (verb, direct) not in self._answer_times:
+            first_s = max(peer.rto_s for peer in peers)
+            self._answer_times[verb, direct] = AnswerTime(first_s)
+        return self._answer_times[verb, direct]
 
-    def _answer_wait_s(self, call: Call) -> float:
+    def _answer_wait_s(self, call: Call, most_s: float) -> float:
         """Return how long to wait for those who were asked, as far as we know by now."""
-        peers = call.asked.values()
         least_s = self._context.config.rto_initial_s
-        first_s = max(least_s, *[peer.rto_s for peer in peers])
         if call.direct and call.verb is Verb.PUT:
-            least_s = first_s = max(STORE_PATIENCE_S, 2 * first_s)
-        # Who spoke to us meanwhile is not gone, but has much to do.
-        is_heard = all(peer.last_heard >= call.sent_at for peer in peers)
-        most_s = SILENCE_S if is_heard else REPEAT_MAX_S
-        return self._answer_time(call).wait_s(first_s, least_s, most_s)
+            least_s = max(STORE_PATIENCE_S, 2 * least_s)
+        return call.answer_time.wait_s(least_s, most_s)
 
     def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
         """Return one of those that should have an item, or all that are to store it."""
@@ -276,7 +283,10 @@ class ClientSession:
 
     def _repeat(self, call: Call, now: float) -> None:
         # Answers to what was asked at the same time may have shown meanwhile that they take longer.
-        call.wait_s = max(call.wait_s, self._answer_wait_s(call))
+        # Who spoke to us since then is not gone, but has much to do.
+        is_heard = all(peer.last_heard >= call.sent_at for peer in call.asked.values())
+        usual_s = self._answer_wait_s(call, SILENCE_S if is_heard else REPEAT_MAX_S)
+        call.wait_s = max(call.wait_s, usual_s)
         if now < min(call.sent_at + call.wait_s, call.deadline):
             self._arm(call)
             return
@@ -294,7 +304,7 @@ class ClientSession:
             self._finish(call, NoReply(now - call.since, silent), now)
             return
         self.stats.count("retransmissions")
-        self._answer_time(call).note_expired(call.sent_at, now)
+        call.answer_time.note_expired(call.sent_at, now)
         call.repeats += 1
         call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
         self._transmit(call, now)
@@ -322,6 +332,7 @@ class ClientSession:
         if not call.direct or call.verb is not Verb.PUT:
             self.stats.count("answers_unknown")
             return
+        self._turns.on_answer(call, peer.srtt_s or 0.0, now)
         if message.status != StoreStatus.OK:
             self._turn_to_access(call, now)
             return
@@ -336,7 +347,7 @@ class ClientSession:
     def _note_time(self, call: Call, now: float) -> None:
         """All who were asked have answered. Which copy of a repeated question, nobody knows."""
         if not call.repeats:
-            self._answer_time(call).sample(now - call.sent_at)
+            call.answer_time.sample(now - call.sent_at)
 
     def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
         call = self._call_asked(message.nonce, peer, now)
@@ -352,6 +363,7 @@ class ClientSession:
             whole = verify(Name(call.name), message.data)
             status = status if whole else AnswerStatus.CORRUPT
         if call.direct:
+            self._turns.on_answer(call, peer.srtt_s or 0.0, now)
             self._ring.note_answer(peer)
             if call.verb is not Verb.GET or status is not AnswerStatus.OK:
                 self._turn_to_access(call, now)
@@ -360,6 +372,7 @@ class ClientSession:
             self._note_time(call, now)
         self._stop_asking(call)
         if not inline:
+            self._turns.end(call, now)  # how much is pulled at one time is the transfer's to decide
             self._pull(call, status, message, peer, now)
             return
         reply = Reply(status, message.number, message.name, message.data, now - call.since)
@@ -396,9 +409,9 @@ class ClientSession:
         if message.size >= PROBED_BYTES:
             self._ring.note_pull()
         call.pulling = (name, on_done)
-        left_s = max(0.0, call.deadline - now)
         size = message.size if message.size <= OBJECT_BYTES_MAX else None
         holders = [peer, *self._ring.others(name, peer)] if call.direct else [peer]
+        left_s = max(0.0, call.deadline - now)
         self._transfer.pull(name, size, holders, on_done, now, deadline_s=left_s)
 
     def _stop_asking(self, call: Call) -> None:
@@ -410,17 +423,18 @@ class ClientSession:
             call.timer = None
 
     def _finish(self, call: Call, result: Reply | NoReply, now: float) -> None:
-        self._drop(call)
+        self._drop(call, now)
         if call.then is not None:
             call.then(result, now)
         else:
             self._context.complete(call.request_id, result)
 
-    def _drop(self, call: Call) -> None:
+    def _drop(self, call: Call, now: float) -> None:
         self._stop_asking(call)
         del self._calls[call.request_id]
         if call.offered:
             self._offers.withdraw(Name(call.name))
+        self._turns.end(call, now)
 
     def _next_id(self) -> int:
         self._request_id += 1
@@ -430,6 +444,7 @@ class ClientSession:
         """Assert what must hold between two steps."""
         self._transfer.check_invariants()
         assert len(self._offers) == sum(1 for call in self._calls.values() if call.offered)
+        self._turns.check_invariants()
         for nonce, call in self._requests.items():
             assert nonce in call.asked and self._calls[call.request_id] is call
             assert call.timer is not None and call.pulling is None

@@ -46,9 +46,11 @@ class AnswerTime:
     under way together.
     """
 
-    __slots__ = ("_expired_at", "_factor", "_mean_s", "_variation_s")
+    __slots__ = ("_expired_at", "_factor", "_first_s", "_mean_s", "_variation_s")
 
-    def __init__(self) -> None:
+    def __init__(self, first_s: float = 0.0) -> None:
+        """`first_s`: how long to wait as long as nothing is known."""
+        self._first_s = first_s
         self._mean_s: float | None = None
         self._variation_s = 0.0
         self._factor = 1
@@ -65,9 +67,8 @@ class AnswerTime:
             self._factor = min(2 * self._factor, FACTOR_MAX)
             self._expired_at = now
 
-    def wait_s(self, first_s: float, least_s: float, most_s: float) -> float:
-        """Return how long to wait for the next; `first_s`: as long as nothing is known."""
-        wait_s = first_s
-        if self._mean_s is not None:
-            wait_s = self._mean_s + 4 * self._variation_s
+    def wait_s(self, least_s: float, most_s: float) -> float:
+        """Return how long to wait for the next, within bounds of which the lower one is to hold."""
+        mean_s = self._mean_s
+        wait_s = self._first_s if mean_s is None else mean_s + 4 * self._variation_s
         return max(least_s, min(self._factor * max(wait_s, least_s), most_s))
