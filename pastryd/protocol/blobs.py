@@ -191,6 +191,8 @@ class Blobs(Application):
         if isinstance(message, Found | Replicas) and self._lookup.answered(message, peer, now):
             self._context.prove(peer, now)
             return
+        if isinstance(message, Stored) and self._putter.answered_late(message, peer, now):
+            return
         self._context.stats.count("answers_unexpected")
 
     def on_find(self, message: Find, peer: Peer, now: float) -> None:

@@ -20,6 +20,7 @@ from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
+from pastryd.state.rtt import AnswerTime
 from pastryd.wire.messages import HaveQuery, HaveReply, Store, Stored
 from pastryd.wire.verbs import AnswerStatus, StoreStatus
 
@@ -28,7 +29,8 @@ STORE_OVERHEAD_BYTES = 56
 PUTS_MAX = 4096
 JOINED_MAX = 1024
 PATIENCE_S = 0.25
-"""How long a replica may be busy (its disk, above all) before we wonder whether it lives."""
+"""How long a replica may be busy (its disk, above all) before we wonder whether it lives, at least;
+longer where stores have taken longer."""
 PATIENCE_MAX_S = 2.0
 RETRY_S = 0.25
 
@@ -56,6 +58,7 @@ class _Put:
         "full",
         "local",
         "name",
+        "nonces",
         "patience_s",
         "pinned",
         "position",
@@ -88,6 +91,8 @@ class _Put:
         self.queried: dict[NodeId, None] = {}
         """Said that they lack it, or were silent: a `Store` comes next."""
         self.patience_s: dict[NodeId, float] = {}
+        self.nonces: dict[NodeId, int] = {}
+        """Of its `Store` to each, however often that is sent: an answer to any copy counts."""
         self.deadline: Timer
         self.retry: Timer | None = None
         self.ended = False
@@ -96,7 +101,17 @@ class _Put:
 class Putter:
     """The puts of one node."""
 
-    __slots__ = ("_context", "_inline_max", "_lookup", "_pull", "_puts", "_requests", "_storage")
+    __slots__ = (
+        "_context",
+        "_inline_max",
+        "_lookup",
+        "_offered",
+        "_pull",
+        "_puts",
+        "_requests",
+        "_storage",
+        "_store_time",
+    )
 
     def __init__(
         self,
@@ -112,6 +127,9 @@ class Putter:
         self._lookup = lookup
         self._pull = pull
         self._puts: dict[Name, _Put] = {}
+        self._offered: dict[int, tuple[_Put, NodeId]] = {}
+        """Of each `Store` that a put has sent, by nonce."""
+        self._store_time = AnswerTime()
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
 
     def __len__(self) -> int:
@@ -320,13 +338,22 @@ class Putter:
         data = b""
         if put.value is not None and put.size <= self._inline_max:
             data = put.value if isinstance(put.value, bytes) else bytes(put.value)
-        patience_s = put.patience_s.get(peer.id, max(PATIENCE_S, 2 * peer.rto_s))
+        is_first = peer.id not in put.nonces
+        if is_first:
+            nonce = put.nonces[peer.id] = self._context.nonce()
+            self._offered[nonce] = (put, peer.id)
+        least_s = max(PATIENCE_S, 2 * peer.rto_s)
+        usual_s = self._store_time.wait_s(least_s, PATIENCE_MAX_S)
+        patience_s = max(put.patience_s.get(peer.id, 0.0), usual_s)
         put.patience_s[peer.id] = min(2 * patience_s, PATIENCE_MAX_S)
         asked_at = now
 
         def answered(answer: Stored | None, now: float) -> None:
             put.asking.pop(peer.id, None)
+            if answer is not None and is_first:
+                self._store_time.sample(now - asked_at)
             if answer is None:
+                self._store_time.note_expired(asked_at, now)
                 if peer.last_heard <= asked_at:
                     put.failed[peer.id] = None
                     self._context.stats.count("stores_unanswered")
@@ -342,10 +369,21 @@ class Putter:
             if not put.ended:
                 self._offer(put, now)
 
-        message = Store(self._context.nonce(), put.name, put.size, data)
+        message = Store(put.nonces[peer.id], put.name, put.size, data)
         self._requests.ask(
             peer, message, answered, now, attempts=1, timeout_s=patience_s, measure=False
         )
+
+    def answered_late(self, message: Stored, peer: Peer, now: float) -> bool:
+        """Take in that somebody who was given up has the item after all; False: of no put here."""
+        put, peer_id = self._offered.get(message.nonce, (None, None))
+        if put is None or peer_id != peer.id:
+            return False
+        if message.status == StoreStatus.OK:
+            put.failed.pop(peer_id, None)
+            put.durable[peer_id] = None
+            self._offer(put, now)
+        return True
 
     # -- the end --
 
@@ -361,6 +399,8 @@ class Putter:
     def _end(self, put: _Put, status: AnswerStatus, now: float) -> None:
         put.ended = True
         del self._puts[put.name]
+        for nonce in put.nonces.values():
+            del self._offered[nonce]
         put.deadline.cancel()
         if put.retry is not None:
             put.retry.cancel()

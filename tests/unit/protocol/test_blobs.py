@@ -12,6 +12,7 @@ from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import IndexEntry, name_of
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode
+from pastryd.wire.messages import Store
 from pastryd.wire.verbs import AnswerStatus
 from tests.support.network import VirtualNetwork, VirtualNode
 
@@ -252,3 +253,38 @@ def test_puts_and_gets_survive_heavy_loss():
     for i, value in enumerate(values):
         result = get(network, network.nodes[-1 - i], name_of(value))
         assert isinstance(result, Object) and result.value == value
+
+
+def test_replicas_that_are_busy_are_given_the_time_that_they_take():
+    network = ring(8)
+    node = network.nodes[0]
+    rng = Random(5)
+    offers = Counter[Name]()
+
+    def note(place: int, endpoint: Endpoint, data: bytes) -> None:
+        message = decode(data)
+        if isinstance(message, Store):
+            offers[message.name] += 1
+
+    network.on_datagram = note
+    for one in network.nodes:
+        one.disk.write_s = 0.7
+    for _ in range(8):
+        assert put(network, node, rng.randbytes(300)).status is AnswerStatus.OK
+    offers.clear()
+    value = rng.randbytes(300)
+    assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
+    remote = 3 - (node in closest(network, name_of(value))[:3])
+    assert offers[name_of(value)] == remote
+
+
+def test_who_was_given_up_and_answers_after_all_counts():
+    network = ring(8)
+    value = b"v" * 300
+    node = closest(network, name_of(value))[-1]
+    for one in network.nodes:
+        one.disk.write_s = 0.4
+    began = network.now
+    assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
+    assert node.core.stats.counters["stores_unanswered"] > 0
+    assert network.now - began < 0.42
