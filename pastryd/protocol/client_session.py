@@ -43,8 +43,8 @@ REQUEST_BYTES = 64
 REPEAT_MAX_S = 1.0
 SILENCE_S = 3.0
 """An access node that lives answers each repetition at once, with PENDING if need be."""
-STORE_PATIENCE_S = 0.25
-"""How long a holder's disk may take before it is asked again, at least."""
+HOLDER_PATIENCE_S = 0.25
+"""How long a holder's disk may take at least, and a get at most, before it is asked again."""
 HOLDER_REPEATS_MAX = 3
 """Then the access node is asked to see to it, although they live."""
 
@@ -208,10 +208,6 @@ class ClientSession:
                 self._transfer.cancel(call.pulling[0], now, call.pulling[1])
             self._drop(call, now)
 
-    def ping(self, timeout_s: float, now: float) -> int:
-        """Ask the access node whether it is there, and ready."""
-        return self.ask(Verb.PING, b"", 0, None, timeout_s, now)
-
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
         self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY)
 
@@ -255,7 +251,10 @@ class ClientSession:
         """Return how long to wait for those who were asked, as far as we know by now."""
         least_s = self._context.config.rto_initial_s
         if call.direct and call.verb is Verb.PUT:
-            least_s = max(STORE_PATIENCE_S, 2 * least_s)
+            least_s = max(HOLDER_PATIENCE_S, 2 * least_s)
+        elif call.direct:
+            # The access node knows others. By being later each time a holder must not make us wait.
+            most_s = HOLDER_PATIENCE_S
         return call.answer_time.wait_s(least_s, most_s)
 
     def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:

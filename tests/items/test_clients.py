@@ -202,6 +202,34 @@ def test_a_holder_that_only_drips_leaves_time_for_the_access_node() -> None:
     assert ring.client.get(value).after_s < 20
 
 
+def test_a_holder_that_is_later_each_time_costs_a_get_no_more_than_a_moment() -> None:
+    ring = Ring(8)
+    slow = ring.holders(ring.put_elsewhere())[0]
+    client, network = ring.client, ring.network
+    late_s = 0.04
+
+    def spoil(data: bytes, sender: Handle) -> bytes | None:
+        if sender.id != slow.id or not isinstance(decode(data), Answer):
+            return data
+
+        def arrive() -> None:
+            client.session.receive_datagram(data, sender, network.now)
+            client.drain()
+
+        network.at(network.now + late_s, arrive)
+        return None
+
+    client.spoils = spoil
+    longest = 0.0
+    while late_s < 0.8:
+        value = ring.put_elsewhere()
+        took_s = client.get(value).after_s
+        longest = max(longest, took_s)
+        if ring.holders(value)[0] is slow:
+            late_s *= 1.1
+    assert longest < 0.35
+
+
 def test_an_answer_to_a_store_does_not_make_the_access_node_begin_again() -> None:
     ring = Ring(8)
     name = name_of(ring.put_elsewhere(100_000))
