@@ -42,7 +42,7 @@ BUSY_WAIT_S = 0.05
 BUSY_WAIT_MAX_S = 0.5
 UNDER_WAY_MAX = 64
 """Gets and puts that are asked at once. More would wait in the access node's socket, in front of
-its heartbeats, and be repeated meanwhile."""
+its heartbeats. Of holders less is asked when they are slow (`protocol/client_window.py`)."""
 ATTEMPTS = 2
 """After a silence somebody else is asked, or the same node after a restart."""
 
