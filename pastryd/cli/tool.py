@@ -92,7 +92,8 @@ async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write here instead of to stdout; the file appears only when all of it has been verified.",
+    help="Write here instead of to stdout (-); the file appears only when all of it has been "
+    "verified.",
 )
 @click.argument("key")
 @command
@@ -103,7 +104,7 @@ async def get(common: Common, key: str, output: Path | None) -> int | None:
     key = parse_key(key).hex()
     async with connected(common) as client:
         with progress_bar(f"get {key[:8]}", None, common) as progress:
-            if output is None:
+            if output is None or str(output) == "-":
                 try:
                     async for piece in client.stream(key, None, progress):
                         with exits.named("stdout"):

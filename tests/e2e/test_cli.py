@@ -48,6 +48,8 @@ def test_a_file_put_at_one_node_is_got_at_another_under_its_sha256(
     got = pastry("get", sha256(content), node=ring[3].address)
     assert (got.status, got.err) == (0, "")
     assert sha256(got.out) == sha256(content)
+    again = pastry("get", sha256(content), "-o", "-", node=ring[3].address)
+    assert (again.status, sha256(again.out)) == (0, sha256(content))
     key = sha256(content).upper()
     assert pastry("get", key, "-o", str(tmp_path / "out"), node=ring[4].address).status == 0
     assert sha256((tmp_path / "out").read_bytes()) == sha256(content)
