@@ -138,7 +138,7 @@ def start(config_file: Path | None, stop_with_stdin: bool, **options: object) ->
 def devcluster(
     nodes: int, base_port: int, data_dir: Path | None, as_json: bool, **options: object
 ) -> None:
-    """Run a whole ring on this machine, one process for each node, until Ctrl-C."""
+    """Run a whole ring on this machine, until Ctrl-C."""
     from pastryd.cli.devcluster import DevCluster  # noqa: PLC0415
 
     given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}

@@ -27,7 +27,7 @@ async def stat(common: Common, key: str) -> None:
 
 @command
 async def ping(common: Common) -> int:
-    """Ask the node whether it is there and ready (a container's health check).
+    """Ask the node whether it is there and ready.
 
     Exit status 4 when it does not answer, 7 when it answers but has not joined its ring yet.
     """
@@ -44,7 +44,7 @@ async def ping(common: Common) -> int:
 @click.argument("key")
 @command
 async def trace(common: Common, key: str) -> None:
-    """Show the route to the root of KEY: each hop with its id, address and round-trip time."""
+    """Show the route to the root of KEY, with round-trip times."""
     async with connected(common) as client:
         _print(await client.trace(key), common)
 
@@ -52,7 +52,7 @@ async def trace(common: Common, key: str) -> None:
 @click.argument("node_id", required=False, metavar="[ID]")
 @command
 async def status(common: Common, node_id: str | None) -> None:
-    """Show a node's state: its id, peers, leaf set, objects, bytes, backlog and counters.
+    """Show a node's state: leaf set, objects, backlog, counters.
 
     Without ID the access node's own, else that of the node with this id.
     """
@@ -65,7 +65,7 @@ async def status(common: Common, node_id: str | None) -> None:
 
 @command
 async def ring(common: Common) -> int:
-    """Walk the ring: one line for each node, and whether it is consistent.
+    """Walk the ring: a line for each node, and is it consistent?
 
     Consistent: every node is ready and knows its true neighbours. Exit status 1 when it is not.
     """
