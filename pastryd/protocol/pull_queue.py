@@ -22,6 +22,9 @@ FEW_BYTES = 8_900
 """Asking for less than this waits for more room, unless the path is idle."""
 PROBED_BYTES = 64 << 10
 """Items from this size on are worth knowing how long their segments may be."""
+PROBE_WAIT_S = 0.01
+"""And worth waiting for that where the round trip is no longer. Elsewhere waiting would cost more
+than short segments do, and the items that begin later get long ones."""
 
 
 class PullQueue:
@@ -272,7 +275,9 @@ class PullQueue:
         """Return who may be asked, best first, and whether there is nobody better."""
         good = pull.good_holders()
         if not 0 <= pull.size < PROBED_BYTES:
-            good = [h for h in good if not h.window.probing]
+            good = [
+                h for h in good if not h.window.probing or (h.peer.srtt_s or 0.0) > PROBE_WAIT_S
+            ]
         if len(good) <= 1 and not pull.exclusive:
             return good, True
         awake = [h for h in good if self.awake(h, now)]

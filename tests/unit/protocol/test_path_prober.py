@@ -51,6 +51,19 @@ def test_the_longest_segments_that_the_path_carries_are_asked_for_from_the_first
     assert link.now < 100.1
 
 
+def test_on_a_long_path_nothing_waits_for_probes_and_later_items_have_long_segments() -> None:
+    link = _link(delay_s=0.04, datagram_bytes_max=1_452)
+    link.peer(0, 1).sample_rtt(0.08)
+    first = link.pull(link.hold(BYTES, 1), [1], OBJECT_BYTES_MAX)
+    link.run_for(0.08 + 0.001)
+    assert window_of(link.peer(0, 1)).probing
+    assert window_of(link.peer(0, 1)).model.delivered > 0
+    assert _pulled(link, first) == BYTES
+    assert _asked(link) == {1_118}
+    assert _pulled(link, link.pull(link.hold(BYTES[1:], 1), [1], OBJECT_BYTES_MAX - 1)) == BYTES[1:]
+    assert _asked(link) == {1_118, 1_370}
+
+
 def test_a_path_is_probed_once_for_all_pulls_and_not_for_small_items() -> None:
     link = _link()
     _pulled(link, link.pull(link.hold(BYTES[:9000], 1), [1], 9000))
@@ -130,7 +143,7 @@ def test_a_holder_behind_a_narrow_path_takes_over_when_it_is_the_last() -> None:
     results = link.pull(name, [1], OBJECT_BYTES_MAX)
     link.run_for(0.05)
     link.stations[0].transfer.add_holder(name, link.peer(0, 2), link.now)
-    link.run_for(0.05)
+    link.run_for(0.01)
     assert _asked(link) == {64_918}
     link.stations[1].alive = False
     assert _pulled(link, results) == BYTES
