@@ -29,6 +29,8 @@ PLATEAU_GROWTH = 1.15
 PLATEAU_ROUNDS, PLATEAU_ROUNDS_QUEUED = 3, 2
 CRUISE_ROUNDS = 6
 WIDER = 1.1
+TRAIN_BYTES_MIN = 32_000
+"""Shorter ones say more of how our machine was woken than of the path."""
 UP_BYTES = 48_000
 UP_SHARE_MAX = 0.5
 
@@ -70,6 +72,8 @@ class PathModel:
         "_phase_rounds",
         "_round_best",
         "_round_latency_s",
+        "_train_bytes",
+        "_train_s",
         "delivered",
         "latency_min_s",
         "phase",
@@ -98,6 +102,18 @@ class PathModel:
         self.phase = Phase.STARTUP
         self._phase_rounds = 0
         self._full_rate = 0.0
+        self._train_bytes = 0
+        self._train_s = 0.0
+
+    @property
+    def bottleneck(self) -> float:
+        """Bytes per second at which segments that were sent in one go arrive; 0: not known.
+
+        After Hoe (SIGCOMM 1996): where the start has to end, known after one round trip. Others'
+        traffic counts only as far as it came between the segments; so this is no share of ours.
+        """
+        enough = self._train_bytes >= TRAIN_BYTES_MIN
+        return self._train_bytes / self._train_s if enough else 0.0
 
     @property
     def rate(self) -> float:
@@ -154,6 +170,12 @@ class PathModel:
         self.delivered += size
         self._delivered_at = now
 
+    def on_train(self, size: int, elapsed_s: float) -> None:
+        """Learn how long segments took to arrive that had been sent in one go."""
+        if self.phase is Phase.STARTUP and elapsed_s > 0:
+            self._train_bytes += size
+            self._train_s += elapsed_s
+
     def on_answered(self, mark: Mark, latency_s: float, now: float) -> bool:
         """Learn from the first segment that answers a request; tell whether a round ended."""
         if latency_s <= self.latency_min_s or now - self._latency_min_at > LATENCY_MIN_S:
@@ -191,9 +213,7 @@ class PathModel:
                     self.enter(Phase.DRAIN)
             case Phase.DRAIN | Phase.DOWN:
                 if outstanding <= self.product or self._phase_rounds > PLATEAU_ROUNDS:
-                    # The path was wider than thought: do not wait to look again.
-                    wider = self.rate > WIDER * self._full_rate
-                    self.enter(Phase.UP if wider else Phase.CRUISE)
+                    self._leave_drained()
             case Phase.CRUISE:
                 if self._phase_rounds >= CRUISE_ROUNDS:
                     self.enter(Phase.UP)
@@ -203,6 +223,15 @@ class PathModel:
                 self._best_before = round_best if self.queued else self._best
                 self._best = 0.0
                 self.enter(Phase.DOWN)
+
+    def end_drain(self, outstanding: int) -> None:
+        """End `DRAIN` within a round: its pace would leave the path half empty until the next."""
+        if outstanding <= self.product:
+            self._leave_drained()
+
+    def _leave_drained(self) -> None:
+        # Where the path was wider than thought, do not wait to look again.
+        self.enter(Phase.UP if self.rate > WIDER * self._full_rate else Phase.CRUISE)
 
     def enter(self, phase: Phase) -> None:
         """Begin a phase."""

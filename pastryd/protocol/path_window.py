@@ -18,7 +18,10 @@ from pastryd.state.peers import Peer
 if TYPE_CHECKING:
     from pastryd.protocol.pull_state import Request
 
-SIZE_INITIAL = 18_000
+SIZE_INITIAL = 48_000
+"""As QUIC's (32 packets); in a train so long one sees how far its segments come apart."""
+SIZE_LEAST = 18_000
+"""On longer paths, however little the model expects; and what background work begins with."""
 SIZE_MIN = 4_500
 SIZE_MAX = 9 << 20
 SIZE_SHORT_MIN = 144_000
@@ -91,7 +94,7 @@ class PathWindow:
         """What congestion leaves of the window."""
         self.yielded = False
         """Congestion was answered since the last time of probing."""
-        self.background_size = SIZE_INITIAL
+        self.background_size = SIZE_LEAST
         self.ready_at = float("-inf")
         """When the pace allows the next request."""
         self.outstanding = 0
@@ -143,7 +146,8 @@ class PathWindow:
         if background:
             return STARTUP_PACE * self.background_size / latency_s
         if model.phase is Phase.STARTUP or not model.rate:
-            return STARTUP_PACE * self.size / latency_s
+            pace = STARTUP_PACE * self.size / latency_s
+            return min(pace, model.bottleneck or pace)
         return model.pace
 
     def note_limited(self, background: bool) -> None:
@@ -191,6 +195,8 @@ class PathWindow:
         ended = self.model.on_answered(mark, latency_s, now)
         if ended:
             self._end_round()
+        elif self.model.phase is Phase.DRAIN:
+            self.model.end_drain(self.outstanding)
         if self.model.phase is not Phase.STARTUP:
             self._fit()
         elif self.model.latency_min_s <= SHORT_S:
@@ -216,12 +222,9 @@ class PathWindow:
             self.arrived = self.lost = 0
             if model.phase is Phase.STARTUP:
                 model.enter(Phase.DRAIN)
-        if model.phase is Phase.STARTUP and self.limited and self.size <= 2 * self.most_outstanding:
-            grown = int(model.startup_growth * self.size)
-            if model.rate:
-                # What is measured in a small window lags: hence the initial size on top.
-                grown = min(grown, int(PRODUCTS * (SIZE_INITIAL + model.product)))
-            self.size = min(SIZE_MAX, self.ceiling, max(self.size, grown))
+        if model.round > 1:
+            # The first train, still arriving, will tell how much more may be asked for.
+            self._grow()
         self._end_background_round(model.queued or congested)
         was = model.phase
         model.end_round(self.limited, self.outstanding)
@@ -231,6 +234,33 @@ class PathWindow:
             self.yielded = False
         self.limited = self.limited_background = False
         self.most_outstanding = self.outstanding
+
+    def _grow(self) -> None:
+        """In the start ask for more, if the window was what kept us from it."""
+        model = self.model
+        in_use = self.limited and self.size <= 2 * self.most_outstanding
+        if model.phase is not Phase.STARTUP or not in_use:
+            return
+        found = int(model.bottleneck * model.latency_min_s)
+        if found > self.size:
+            # Two steps at once while that is less than half of what the path holds.
+            grown = min(max(2 * self.size, min(4 * self.size, found // 2)), found)
+        else:
+            grown = int(model.startup_growth * self.size)
+            if model.rate:
+                # What is measured in a small window lags: hence the initial size on top.
+                grown = min(grown, int(PRODUCTS * (SIZE_INITIAL + model.product)))
+        self.size = min(SIZE_MAX, self.ceiling, max(self.size, grown))
+
+    def on_train(self, request: "Request", now: float) -> None:
+        """Learn how long the segments of a request, sent in one go, took to arrive."""
+        if request.mark is None:
+            return
+        known = self.model.bottleneck
+        size = (request.count - 1) * request.pull.segment_bytes
+        self.model.on_train(size, now - request.answered_at)
+        if self.model.bottleneck and not known:
+            self._grow()
 
     def _end_background_round(self, others: bool) -> None:
         """Give way to others; take more while there is no sign of them."""
@@ -251,7 +281,7 @@ class PathWindow:
     def _least(self) -> int:
         """What is on its way however little the model expects."""
         if self.model.latency_min_s > SHORT_S:
-            return SIZE_INITIAL
+            return SIZE_LEAST
         return max(SIZE_SHORT_MIN, SHORT_SEGMENTS * self.segment_bytes)
 
     def on_arrived(self, count: int, segment_bytes: int, now: float) -> None:

@@ -131,7 +131,8 @@ class Request:
     """One `Pull` datagram: which segments of its burst have not come yet."""
 
     __slots__ = (
-        "answered",
+        "answered_at",
+        "count",
         "first",
         "half",
         "hastened",
@@ -157,20 +158,25 @@ class Request:
         self.holder = holder
         self.first = first
         self.missing = mask
-        self.left = mask.bit_count()
+        self.count = self.left = mask.bit_count()
         self.half = self.left >> 1
         self.top = mask.bit_length() - 1
         self.sent_at = now
         size = self.left * pull.segment_bytes
         self.mark: Mark | None = holder.window.on_asked(size, pull.background, now)
         """What was so when it was sent; None: its answer measures nothing any more."""
-        self.answered = False
+        self.answered_at = float("inf")
         self.samples = False
         """Its answer measures the path: nothing of ours was queued before it."""
         self.hastened = False
         self.lapsed = False
         self.timeout_factor = 1
         self.timer: Timer | None = None
+
+    @property
+    def answered(self) -> bool:
+        """At least one segment has come."""
+        return self.answered_at < float("inf")
 
 
 class Waiter:

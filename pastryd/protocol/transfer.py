@@ -109,7 +109,7 @@ class Transfer:
             self._queue.pump(now)
 
     def _probe(self, pull: Pulling, peer: Peer, now: float) -> None:
-        """For a large item know how long its segments may be; the first pull waits for that."""
+        """For a large item know how long its segments may be."""
         if not 0 <= pull.size < PROBED_BYTES:
             self.prober.probe(peer, now)
 
@@ -226,6 +226,8 @@ class Transfer:
 
     def _go_on(self, request: Request, count: int, has_top: bool, now: float) -> None:
         """After `count` segments of a request came: is that all, or room to ask for more?"""
+        if has_top:
+            request.holder.window.on_train(request, now)
         if not request.pull.left:
             self._complete(request.pull, now)
         elif not request.left:
@@ -267,7 +269,7 @@ class Transfer:
             holder.standing = Standing.GOOD
         if request.answered:
             return
-        request.answered = True
+        request.answered_at = now
         latency_s = now - request.sent_at
         if request.samples:
             holder.peer.sample_rtt(latency_s)
@@ -412,8 +414,7 @@ class Transfer:
             silent = window.progress_at < request.sent_at
         self._stats.count("segments_lost", request.left)
         self._queue.lapse(request)
-        is_long = request.pull.segment_bytes > self._queue.segment_bytes
-        vanished = not request.answered and is_long
+        vanished = not request.answered and request.pull.segment_bytes > self._queue.segment_bytes
         if vanished and window.on_vanished(request.sent_at, now) >= VANISHED_MAX:
             self.prober.shrink(request.holder.peer, now)
         if silent:
@@ -421,8 +422,7 @@ class Transfer:
         self._queue.pump(now)
 
     def _note_silence(self, request: Request, now: float) -> None:
-        holder = request.holder
-        pull = request.pull
+        holder, pull = request.holder, request.pull
         holder.window.on_silence(request.sent_at, now)
         if request.sent_at >= holder.silent_at:  # once for all that were under way together
             holder.silences += 1

@@ -97,6 +97,23 @@ def test_one_pull_fills_the_link(
     assert sent / got - 1 < twice_most
 
 
+@pytest.mark.parametrize(
+    ("bytes_per_s", "queue_bytes", "least", "lost_most"),
+    [(BYTES_PER_S, 100_000, 0.5, 0.01), (BYTES_PER_S / 10, 100_000, 0.7, 0.01)],
+)
+def test_the_start_is_quick_and_overflows_no_queue(
+    bytes_per_s: float, queue_bytes: int, least: float, lost_most: float
+) -> None:
+    """How far the first segments come apart says where to stop: doubling lost a round trip."""
+    link = _link(0.08, 0.0, queue_bytes, 2)
+    link.faults.bytes_per_s = bytes_per_s
+    flow = Flow(link, 0)
+    flow.start()
+    link.run_for(0.9)
+    assert flow.delivered > least * 0.9 * bytes_per_s * PAYLOAD_SHARE
+    assert link.count("segments_lost") * 1118 < lost_most * flow.delivered
+
+
 def test_a_later_pull_gets_its_share() -> None:
     link = _link(0.02, 0.0, 100_000, 3)
     first, second = Flow(link, 0), Flow(link, 2)
