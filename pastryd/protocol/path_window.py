@@ -205,6 +205,9 @@ class PathWindow:
     def _end_round(self) -> None:
         """Judge what was lost, then look for the next size."""
         model = self.model
+        if not model.rate:
+            # What did not come may be what our address, not proven yet, was not sent.
+            self.arrived = self.lost = 0
         total = self.arrived + self.lost
         congested = False
         if total >= ROUND_SEGMENTS_MIN:
