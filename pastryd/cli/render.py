@@ -1,7 +1,7 @@
 """What people see: progress bars and tables. rich is imported only when something is drawn."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +34,48 @@ def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
             bar.update(task, completed=done, total=total if total is not None else size)
 
         yield show
+
+
+@contextlib.contextmanager
+def seeds_bar(
+    total: int, echo: Callable[[str], object]
+) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """Count seeds on stderr for as long as the context lasts.
+
+    Yields what to tell how many have run and failed, and an `echo` that takes the bar away first.
+    """
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        "seeds",
+        BarColumn(),
+        MofNCompleteColumn(),
+        "{task.fields[failed]} failed",
+        TimeElapsedColumn(),
+        "left",
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    # Lines that go to a pipe must not end on the terminal: stdout stays what it is.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=total, failed=0)
+
+        def show(ran: int, failed: int) -> None:
+            bar.update(task, completed=ran, failed=failed)
+
+        def echo_alone(line: str) -> None:
+            bar.stop()
+            echo(line)
+            bar.start()
+
+        yield show, echo_alone
 
 
 def document_lines(document: Mapping[str, object], indent: str = "") -> Iterator[str]:

@@ -3,13 +3,16 @@
 Owns options and what is printed; what happens in virtual time is the business of `pastryd.sim`.
 """
 
+import signal
 import sys
 from datetime import date
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import click
 
+from pastryd.cli.render import seeds_bar
 from pastryd.config import Config
 from pastryd.sim.churn import Churn
 from pastryd.sim.conditions import Conditions
@@ -32,6 +35,10 @@ _OUTPUT = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the results are written.",
 )
+
+
+class _Terminated(BaseException):
+    """SIGTERM came: like `KeyboardInterrupt`, nothing on the way may take it for a failure."""
 
 
 @click.group()
@@ -61,17 +68,36 @@ def soak(
 ) -> None:
     """Random faults from each seed, then peace: is everything acknowledged still there?
 
-    Every failure prints one line that replays it. Status 1 when a seed failed.
+    Every failure prints one line that replays it; the last line says how many seeds ran, after
+    Ctrl-C and SIGTERM, too. Progress is on stderr when that is a terminal. Status 1 when a seed
+    failed.
     """
     if seed is None:
         if trace_file is not None or until is not None:
             raise click.UsageError("--trace and --until want one --seed")
-        failed = soak_many(range(first, first + seeds), seconds, click.echo)
+        try:
+            failed = _soak_many(range(first, first + seeds), seconds)
+        except _Terminated:
+            raise click.exceptions.Exit(128 + signal.SIGTERM) from None
     else:
         failed = soak_one(seed, trace_file, until, click.echo)
     if failed:
         sys.stdout.flush()
         raise click.exceptions.Exit(1)
+
+
+def _soak_many(seeds: range, seconds: float | None) -> int:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        if not sys.stderr.isatty():
+            return soak_many(seeds, seconds, click.echo, lambda ran, failed: None)
+        with seeds_bar(len(seeds), click.echo) as (show, echo):
+            return soak_many(seeds, seconds, echo, show)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @sim.command()

@@ -7,7 +7,7 @@ Owns the two phases and how a run is told; faults, workload and checkers have th
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ from pastryd.sim.world import SimNode
 from pastryd.state.handle import Endpoint
 
 Echo = Callable[[str], object]
+Show = Callable[[int, int], object]
 
 CALM_WINDOW_S = 30.0
 LIVENESS_S = 120.0
@@ -260,25 +261,36 @@ def failure(soak: Soak, error: Exception) -> str:
     )
 
 
-def soak_many(seeds: Iterable[int], seconds: float | None, echo: Echo) -> int:
-    """Run many seeds; return how many failed. After `seconds` of real time no other is begun."""
+def soak_many(seeds: Sequence[int], seconds: float | None, echo: Echo, show: Show) -> int:
+    """Run many seeds; return how many failed. After `seconds` of real time no other is begun.
+
+    `show` is told after each how many have run and how many of them failed. However it ends,
+    Ctrl-C included, the last line counts those that ran to their end and names the next one.
+    """
     started = time.monotonic()
     ran = failed = datagrams = 0
     counts = Counter[str]()
-    for seed in seeds:
-        if seconds is not None and time.monotonic() - started > seconds:
-            break
-        soak = Soak(seed)
-        ran += 1
-        try:
-            soak.run()
-        except Exception as error:  # the harness reports whatever broke
-            failed += 1
-            echo(failure(soak, error))
-        datagrams += soak.scenario.world.datagrams
-        counts.update(soak.workload.counts)
-    elapsed_s = time.monotonic() - started
-    echo(f"{ran} seeds, {failed} failed, {datagrams} datagrams, {elapsed_s:.0f} s; {_told(counts)}")
+    try:
+        for seed in seeds:
+            if seconds is not None and time.monotonic() - started > seconds:
+                break
+            soak = Soak(seed)
+            try:
+                soak.run()
+            except Exception as error:  # the harness reports whatever broke
+                failed += 1
+                echo(failure(soak, error))
+            ran += 1
+            datagrams += soak.scenario.world.datagrams
+            counts.update(soak.workload.counts)
+            show(ran, failed)
+    finally:
+        elapsed_s = time.monotonic() - started
+        rest = f"; next is seed {seeds[ran]}" if ran < len(seeds) else ""
+        echo(
+            f"{ran} seeds, {failed} failed, {datagrams} datagrams, {elapsed_s:.0f} s{rest}; "
+            f"{_told(counts)}"
+        )
     return failed
 
 

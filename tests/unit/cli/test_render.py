@@ -1,6 +1,8 @@
 """What people see of a node's JSON documents."""
 
-from pastryd.cli.render import document_lines, table_lines
+import pytest
+
+from pastryd.cli.render import document_lines, seeds_bar, table_lines
 
 
 def test_a_document_is_a_line_for_each_value_and_a_table_for_each_list() -> None:
@@ -33,3 +35,16 @@ def test_rows_need_not_all_have_the_same_columns() -> None:
 
 def test_nothing_is_no_line() -> None:
     assert list(document_lines({})) == []
+
+
+def test_lines_beside_a_bar_go_to_stdout_and_the_bar_to_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes what is captured for a terminal
+    monkeypatch.setenv("COLUMNS", "100")
+    with seeds_bar(9, print) as (show, echo):
+        show(3, 1)
+        echo("seed 5 failed")
+    out, err = capsys.readouterr()
+    assert out == "seed 5 failed\n"
+    assert "3/9" in err and "1 failed" in err and "seed 5" not in err
