@@ -13,11 +13,11 @@ what they hear.
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from pastryd.ids import NodeId, clockwise
+from pastryd.ids import NodeId
 from pastryd.protocol.context import STAND_IN_BYTES_MAX, Context
+from pastryd.protocol.leafset_repair import LeafSetRepair
 from pastryd.protocol.requests import Requests
 from pastryd.state import leaf_set_summary as views
-from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
 from pastryd.wire.handles import pack_handle
@@ -29,8 +29,6 @@ ASK_AGAIN_ONE_IN = 8
 a node may have believed it dead."""
 HEIRS_MAX = 16
 UNFIT_MAX = 16
-REPAIR_INTERVAL_S = 0.05
-STEPPING_STONES = 3
 PROBING_MAX = 64
 """Above this nobody is probed on hearsay. Honest leaf sets name at most some thirty at once."""
 CONTENT_BYTES = 80
@@ -53,10 +51,7 @@ class LeafSetUpkeep:
         "_on_change",
         "_placed",
         "_probing",
-        "_repair_at",
-        "_repair_timer",
-        "_repair_version",
-        "_repair_wait_s",
+        "_repair",
         "_requests",
         "_side_max",
         "_stopped",
@@ -89,10 +84,9 @@ class LeafSetUpkeep:
         """Who comes in the place of a member that may be dead, as its left neighbour told us."""
         self._unfit: dict[NodeId, float] = {}
         """Who probed us lately and lay beyond our ends, and when."""
-        self._repair_at = float("-inf")
-        self._repair_wait_s = REPAIR_INTERVAL_S
-        self._repair_version = -1
-        self._repair_timer: Timer | None = None
+        self._repair = LeafSetRepair(
+            context, lambda handles, now: self._probe_all(handles, (), now), lambda: self.active
+        )
         self._stopped = False
         self._placed = False
         """Whether we know where we belong: before that nobody's word makes us a member."""
@@ -386,45 +380,7 @@ class LeafSetUpkeep:
             if not self.active:
                 self._become_active(now)
             return
-        if self._repair_timer is None:
-            # Once we are active others will tell us, or come, before we have to ask; of two who
-            # lack each other the left one asks first.
-            lacks_right = len(leaf_set.right) < self._side_max
-            patience = (0.5 if lacks_right else 0.9) if self.active else 0.0
-            patience_s = patience * self._context.config.heartbeat_s
-            when = max(now + patience_s, self._repair_at + self._repair_wait_s)
-            self._repair_timer = self._context.deadlines.arm(when, self._repair)
-
-    def _repair(self, now: float) -> None:
-        """Extend the short sides; slower and slower while that brings nothing."""
-        self._repair_timer = None
-        self._repair_at = now
-        leaf_set = self._context.leaf_set
-        progressed = leaf_set.version != self._repair_version
-        if progressed:
-            self._repair_version = leaf_set.version
-            self._repair_wait_s = REPAIR_INTERVAL_S
-        else:
-            longest = self._context.config.leaf_set_exchange_s
-            self._repair_wait_s = min(2 * self._repair_wait_s, longest)
-        for side, to_right in ((leaf_set.right, True), (leaf_set.left, False)):
-            if len(side) < self._side_max:
-                self._extend(side, to_right, now)
-                if self.active and progressed:
-                    break  # the left side may come by itself
-
-    def _extend(self, side: Sequence[Handle], to_right: bool, now: float) -> None:
-        """Ask the outermost of a short side; an empty side: the nearest that we know that way."""
-        if side:
-            self._probe_all(side[-1:], (), now)
-            return
-        own_id = self._context.identity.id
-        known = {h.id: h for h in self._context.leaf_set.members()}
-        known.update((h.id, h) for h in self._context.table.entries())
-        for node_id in sorted(
-            known, key=lambda i: clockwise(own_id, i) if to_right else clockwise(i, own_id)
-        )[:STEPPING_STONES]:
-            self._probe_all([known[node_id]], (), now)
+        self._repair.begin(now)
 
     def _become_active(self, now: float) -> None:
         self.active = True
