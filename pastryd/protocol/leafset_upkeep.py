@@ -13,7 +13,7 @@ what they hear.
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from pastryd.ids import NodeId
+from pastryd.ids import NodeId, clockwise
 from pastryd.protocol.context import STAND_IN_BYTES_MAX, Context
 from pastryd.protocol.leafset_repair import LeafSetRepair
 from pastryd.protocol.requests import Requests
@@ -29,6 +29,8 @@ ASK_AGAIN_ONE_IN = 8
 a node may have believed it dead."""
 HEIRS_MAX = 16
 UNFIT_MAX = 16
+ANSWERED_BESIDE = 2
+"""So many on either side must have answered before we answer for keys."""
 PROBING_MAX = 64
 """Above this nobody is probed on hearsay. Honest leaf sets name at most some thirty at once."""
 CONTENT_BYTES = 80
@@ -147,18 +149,22 @@ class LeafSetUpkeep:
             return
         # All at once, so that each hears that we know of the others.
         self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
-        known = self._known()
+        known, patience_s = self._known(), 0.0
         for handle in fresh:
             peer = context.peers.of(handle)
             nonce = self._probing[handle.id][0]
+            timeout_s = max(context.config.probe_timeout_s, peer.rto_s)
+            patience_s = max(patience_s, timeout_s)
             self._requests.ask(
                 peer,
                 LeafSetProbe(nonce, *self._content(peer, nonce, known, told)),
                 partial(self._on_answer, peer, tells_back),
                 now,
                 attempts=context.config.probe_attempts + 1,
-                timeout_s=max(context.config.probe_timeout_s, peer.rto_s),
+                timeout_s=timeout_s,
             )
+        if not self.active:
+            context.deadlines.arm(now + patience_s, self._settle)  # is who is left silent?
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
         """Somebody asks: learn from it, answer with our own and with whom it lacks."""
@@ -212,6 +218,9 @@ class LeafSetUpkeep:
         elif peer.id in self._context.leaf_set:
             self._doubt(peer, None, now)
         else:
+            if not self.active:
+                self._note_named(len(self._probing) + 1)
+                self._tell_in_its_place(peer.handle, now)
             self.bury(peer.handle, now)
         self._settle(now)
 
@@ -351,6 +360,16 @@ class LeafSetUpkeep:
                 # Otherwise the list of failed nodes in our probe tells it.
                 self._context.send(Suspect(dead.id, dead.incarnation, heirs), of(handle), now)
 
+    def _tell_in_its_place(self, dead: Handle, now: float) -> None:
+        """We join, and came between a dead node and its watcher, which watches us instead."""
+        own_id, leaf_set = self._context.identity.id, self._context.leaf_set
+        right = leaf_set.immediate_right
+        if right is None or clockwise(own_id, right.id) < clockwise(own_id, dead.id):
+            return
+        accusation = Suspect(dead.id, dead.incarnation, ())
+        for member in views.nearest_around(leaf_set, dead.id, self._side_max):
+            self._context.send(accusation, self._context.peers.of(member), now)
+
     def note_heirs(self, node_id: NodeId, members: tuple[Handle, ...], now: float) -> None:
         """Somebody tells of a death, and whom we need then: know them when we have verified it."""
         if node_id not in self._context.leaf_set:
@@ -373,6 +392,8 @@ class LeafSetUpkeep:
     def _settle(self, now: float) -> None:
         """When nothing is outstanding: complete means active; otherwise look further outwards."""
         if self._probing or not self._placed:
+            if self._placed and not self.active and self._can_do_without_the_silent():
+                self._become_active(now)
             return
         self._probing.clear()  # a dict keeps the size that it once needed
         leaf_set = self._context.leaf_set
@@ -381,6 +402,26 @@ class LeafSetUpkeep:
                 self._become_active(now)
             return
         self._repair.begin(now)
+
+    def _can_do_without_the_silent(self) -> bool:
+        """Tell whether all who have not answered yet are silent, and far enough from us.
+
+        Deviation: MSPastry waits for all. But who is silent is dead, mostly, and what is for us
+        waits meanwhile. If it lives it routes our keys to nodes between us, who know us.
+        """
+        leaf_set, probing = self._context.leaf_set, self._probing
+        if not all(self._requests.is_repeated(nonce) for nonce, _ in probing.values()):
+            return False
+        if not views.answered_beside(leaf_set, probing, ANSWERED_BESIDE):
+            return False
+        self._note_named(sum(node_id not in leaf_set for node_id in probing))
+        return True
+
+    def _note_named(self, others: int) -> None:
+        """So many more nodes than answered were named: is the ring larger than our leaf set?"""
+        leaf_set = self._context.leaf_set
+        if len(leaf_set) + others >= 2 * self._side_max:
+            leaf_set.note_larger()
 
     def _become_active(self, now: float) -> None:
         self.active = True

@@ -126,6 +126,11 @@ class Requests:
         pending.on_answer(message, now)
         return True
 
+    def is_repeated(self, nonce: int) -> bool:
+        """Tell whether a question has been sent again, and has not been answered yet."""
+        pending = self._pending.get(nonce)
+        return pending is not None and pending.repeated
+
     def cancel(self, nonce: int) -> None:
         """Forget a question; its callback is not called."""
         pending = self._pending.pop(nonce, None)

@@ -5,9 +5,10 @@ nothing of liveness, time or messages: whoever calls `add` has heard from that n
 
 All members and the owner lie in one list sorted by id; a side is a run of it. While fewer nodes
 are known than the set can hold, each side takes its nearest from all of them, so the sides overlap
-and the set spans the ring. Once the set was full the ring is known to be larger ("open"): after a
-loss the gap at the far end stays a gap, until it looks no wider than any other or somebody proves
-it closed. Otherwise one dead neighbour in a ring of thousands would make us claim all of it.
+and the set spans the ring. Once it was full, or more nodes were named, the ring is known to be
+larger ("open"): after a loss the gap at the far end stays a gap, until it looks no wider than any
+other or somebody proves it closed. Otherwise one dead neighbour in a ring of thousands would make
+us claim all of it.
 """
 
 from bisect import bisect_left
@@ -293,13 +294,16 @@ class LeafSet:
             return False
         self._remove(index)
         if self._open:
-            # Who lies in the nearer half belongs to that side, unless the other has no room.
-            near = sum((i - self.owner) & RING_MASK <= RING // 2 for i in self._ids) - 1
-            count = len(self._ids) - 1
-            self._right_count = max(count - self._side_max, min(self._side_max, near))
-            self._left_count = count - self._right_count
+            self._part()
         self._settle()
         return True
+
+    def note_larger(self) -> None:
+        """More nodes were named than fit: what is missing is a gap, not the end of the ring."""
+        if not self._open:
+            self._open = True
+            self._part()
+            self._settle()
 
     def note_neighbours(self, node_id: NodeId, left_id: NodeId, right_id: NodeId) -> None:
         """A member says who its own neighbours are: what that proves of the gap between our ends.
@@ -361,6 +365,13 @@ class LeafSet:
         if end is not None and self._beyond.get(end.id) == node_id:
             return right_has_room
         return None
+
+    def _part(self) -> None:
+        """Who lies in the nearer half belongs to that side, unless the other has no room."""
+        near = sum((i - self.owner) & RING_MASK <= RING // 2 for i in self._ids) - 1
+        count = len(self._ids) - 1
+        self._right_count = max(count - self._side_max, min(self._side_max, near))
+        self._left_count = count - self._right_count
 
     def _insert(self, index: int, handle: Handle) -> None:
         self._ids.insert(index, handle.id)

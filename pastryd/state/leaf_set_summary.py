@@ -96,6 +96,14 @@ def heirs_of(
     return [(h, heirs.get(h.id, ())) for h in had if h.id in lefts or h.id not in named]
 
 
+def answered_beside(leaf_set: LeafSet, silent: Collection[NodeId], count: int) -> bool:
+    """Tell whether the `count` next to us on either side have answered: none of them is silent."""
+    ids = {*silent, *(handle.id for handle in leaf_set.members())}
+    around = sorted(ids, key=lambda i: (i - leaf_set.owner) & RING_MASK)
+    beside = (*around[:count], *around[-count:])
+    return len(around) >= count and not any(node_id in silent for node_id in beside)
+
+
 def nearest_to(owner_id: NodeId, handles: Iterable[Handle], side_max: int) -> list[Handle]:
     """Return the `side_max` next to a node on either side, clockwise from it."""
     around = sorted(handles, key=lambda h: (h.id - owner_id) & RING_MASK)

@@ -153,3 +153,18 @@ def test_ring_neighbours_agree_on_what_they_share_whatever_the_size_of_the_ring(
         for index, leaf_set in enumerate(leaf_sets):
             right = leaf_sets[(index + 1) % size]
             assert leaf_set.digests[1] == right.digests[0], size
+
+
+def test_what_is_missing_is_a_gap_once_more_nodes_were_named_than_fit() -> None:
+    leaf_set = LeafSet(OWNER, 8)
+    step = RING // 1000
+    for i in (-3, -2, -1, 1, 2, 3, 4):
+        leaf_set.add(handle_at((OWNER + i * step) % RING))
+    across = Position((OWNER + RING // 2) % RING)
+    assert leaf_set.spans_ring and leaf_set.covers(across)
+    leaf_set.note_larger()
+    leaf_set.check_invariants()
+    assert leaf_set.has_gap and not leaf_set.covers(across)
+    assert (len(leaf_set.left), len(leaf_set.right)) == (3, 4)
+    leaf_set.add(handle_at((OWNER - 4 * step) % RING))
+    assert leaf_set.is_full
