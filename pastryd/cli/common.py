@@ -34,12 +34,35 @@ class Common:
     as_json: bool
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib import metadata  # noqa: PLC0415
+
+    try:
+        click.echo(f"pastryd {metadata.version('pastryd')}")
+    except metadata.PackageNotFoundError:
+        click.echo("pastryd, run from a source tree without being installed")
+    ctx.exit()
+
+
+version_option = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version.",
+)
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 unexpected failure (ring: not consistent), 2 bad input, 3 not "
     "found, 4 unreachable, 5 stored on fewer nodes than wanted, 6 corrupt, 7 refused or no space, "
     "129 terminal closed, 130 interrupted, 141 nobody reads our output, 143 terminated.",
 )
+@version_option
 def cli() -> None:
     """Put a file anywhere, get it anywhere. The key of a blob is what sha256sum prints."""
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from pastryd.cli import exits, footprint
+from pastryd.cli.common import version_option
 from pastryd.cli.settings import PARSERS, PORT, Settings, load_settings
 
 SETTLED_S = 30.0
@@ -85,6 +86,7 @@ class _WithSimulator(click.Group):
 
 
 @click.group(cls=_WithSimulator, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option
 def cli() -> None:
     """Keep immutable bytes on many ordinary machines: one daemon on each.
 
@@ -145,17 +147,6 @@ def devcluster(
     load_settings(given, environment={})  # bad values are told here, not by eight children
     cluster = DevCluster(nodes, base_port, data_dir, given)
     asyncio.run(cluster.run(as_json))
-
-
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    from importlib import metadata  # noqa: PLC0415
-
-    try:
-        click.echo(f"pastryd {metadata.version('pastryd')}")
-    except metadata.PackageNotFoundError:
-        click.echo("pastryd, run from a source tree without being installed")
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -29,7 +29,7 @@ def check_readable(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise ConfigError(f"{path}: {_reason(error)}; nothing was put") from None
+        raise ConfigError(f"{path or repr(path)}: {_reason(error)}; nothing was put") from None
     if stat.S_ISDIR(mode):
         raise ConfigError(
             f"{path}: is a directory; put single files, or pipe an archive: tar -c {path} | "
@@ -41,6 +41,12 @@ def check_readable(path: str) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {_reason(error)}; nothing was put") from None
+
+
+def checksum_line(key: str, path: str) -> str:
+    """Return the line that sha256sum prints for a file; in odd names it escapes what ends lines."""
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return ("\\" if escaped != path else "") + f"{key}  {escaped}"
 
 
 def _reason(error: OSError) -> str:

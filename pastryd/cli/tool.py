@@ -19,6 +19,7 @@ from pastryd.cli.common import Common, cli, command, connected
 from pastryd.cli.files import (
     OutputFile,
     check_readable,
+    checksum_line,
     open_descriptor,
     read_descriptor,
     write_descriptor,
@@ -60,7 +61,7 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
 
 def _print_key(result: "PutResult", file: str, common: Common, *, alone: bool) -> None:
     document = {"key": result.key, "size": result.size, "copies": result.copies, "file": file}
-    text = result.key if alone else f"{result.key}  {file}"
+    text = result.key if alone else checksum_line(result.key, file)
     with exits.named("stdout"):
         print(json.dumps(document) if common.as_json else text, flush=True)
 

@@ -213,7 +213,7 @@ def fail(reply: Reply, what: str) -> NoReturn:
     """Raise what an answer's status means."""
     status = reply.status
     if status is AnswerStatus.NOT_FOUND:
-        raise NotFoundError(f"{what}: not found; all nodes that should have it were asked")
+        raise NotFoundError(f"{what}: not found; all nodes that should know of it were asked")
     if status is AnswerStatus.UNREACHABLE:
         raise UnreachableError(f"{what}: the nodes that have it cannot be reached now; try again")
     if status is AnswerStatus.UNDER_REPLICATED:

@@ -55,7 +55,8 @@ def commands_of(group: click.Group, prefix: str = "") -> dict[str, click.Command
 
 
 def every_option() -> set[str]:
-    return {o for g in PROGRAMS.values() for c in commands_of(g).values() for o in options_of(c)}
+    groups = PROGRAMS.values()
+    return {o for g in groups for c in (g, *commands_of(g).values()) for o in options_of(c)}
 
 
 def code_in(page: Path) -> Iterator[str]:

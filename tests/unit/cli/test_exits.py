@@ -7,7 +7,7 @@ import click
 import pytest
 
 from pastryd import errors
-from pastryd.cli import exits
+from pastryd.cli import common, daemon, exits
 from pastryd.client import RefusedError
 
 
@@ -64,3 +64,13 @@ def test_an_unforeseen_error_is_a_bug_and_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         exits.run(command, "pastry", [])
+
+
+@pytest.mark.parametrize("group", [common.cli, daemon.cli])
+def test_both_programs_tell_their_version(
+    group: click.Group, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        exits.run(group, "program", ["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("pastryd")

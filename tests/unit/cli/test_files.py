@@ -1,7 +1,9 @@
 """Files of put and get: what is refused before anything is sent, what a get leaves behind."""
 
 import asyncio
+import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from pastryd.cli.files import (
     OutputFile,
     check_readable,
+    checksum_line,
     in_thread,
     open_descriptor,
     read_descriptor,
@@ -133,3 +136,17 @@ async def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path: Path) -> 
             os.close(full)
             await output.write(b"x")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "two  words", "back\\slash", "two\nlines"])
+def test_files_are_printed_as_sha256sum_prints_them(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"bytes")
+    theirs = subprocess.run(
+        ["sha256sum", name], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert checksum_line(hashlib.sha256(b"bytes").hexdigest(), name) + "\n" == theirs.stdout
+
+
+def test_a_missing_name_is_told_apart_from_no_name() -> None:
+    with pytest.raises(ConfigError, match=r"^'': no such file"):
+        check_readable("")
