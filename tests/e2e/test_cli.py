@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -300,12 +301,13 @@ def test_a_closed_terminal_ends_a_command_in_order_unless_nohup_says_no(
     ring: list[RingNode], tmp_path: Path
 ) -> None:
     for ignored, status in ((False, 129), (True, 143)):
-        script = 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"'
+        hangup = signal.SIG_IGN if ignored else signal.SIG_DFL
         (tmp_path / "pipe").unlink(missing_ok=True)
         os.mkfifo(tmp_path / "pipe")
         process = subprocess.Popen(
-            ["sh", "-c", script, "sh", *tool_command("put", str(tmp_path / "pipe"))],
+            tool_command("put", str(tmp_path / "pipe")),
             stderr=subprocess.DEVNULL,
+            preexec_fn=partial(signal.signal, signal.SIGHUP, hangup),  # noqa: PLW1509
             env=environment(PASTRY_NODE=ring[0].address),
         )
         with open(tmp_path / "pipe", "wb"):  # it is open at the other end now
