@@ -51,7 +51,7 @@ def test_a_failing_run_prints_one_line_that_replays_it(monkeypatch) -> None:  # 
 
     monkeypatch.setattr(checkers, "wrong_leaf_sets", wrong)
     told: list[str] = []
-    assert soak_many([0], None, told.append) == 1
+    assert soak_many([0], None, told.append, lambda ran, failed: None) == 1
     assert "\n" not in told[0]
     assert re.fullmatch(
         r"seed 0 failed in the liveness phase at [\d.]+: CheckError: ring: made up for this test; "
