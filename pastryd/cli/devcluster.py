@@ -93,7 +93,7 @@ class DevCluster:
         self._children = [_Child(i, port, self._directory) for i, port in enumerate(ports)]
 
     async def run(self, as_json: bool) -> None:
-        """Start everything, print where it is, watch until SIGINT or SIGTERM, stop everything."""
+        """Start everything, print where it is, watch until a signal comes, stop everything."""
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -9,7 +9,6 @@ from pastryd.protocol.pull_state import PullResult
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
-from pastryd.state.rtt import AnswerTime
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 PULL_ATTEMPTS = 3
@@ -50,7 +49,6 @@ class Call:
     """One request on its way."""
 
     __slots__ = (
-        "answer_time",
         "asked",
         "asked_at",
         "copies",
@@ -102,8 +100,6 @@ class Call:
         """How many holders have stored it, if they were asked themselves."""
         self.asked_at = self.sent_at = now
         """When those in `asked` were asked first, and last."""
-        self.answer_time: AnswerTime
-        """What answers of this kind take."""
         self.repeats = 0
         """How often they were asked again."""
         self.wait_s = 0.0

@@ -235,17 +235,18 @@ class ClientSession:
         peers = peers or [self._access]
         call.asked = {self._context.nonce(): peer for peer in peers}
         self._requests.update(dict.fromkeys(call.asked, call))
-        call.answer_time = self._answer_time(call.verb, peers, call.direct)
         call.copies = call.repeats = 0
         call.asked_at = now
         call.wait_s = self._answer_wait_s(call, REPEAT_MAX_S)
         self._transmit(call, now)
 
-    def _answer_time(self, verb: Verb, peers: Sequence[Peer], direct: bool) -> AnswerTime:
-        if (verb, direct) not in self._answer_times:
-            first_s = max(peer.rto_s for peer in peers)
-            self._answer_times[verb, direct] = AnswerTime(first_s)
-        return self._answer_times[verb, direct]
+    def _answer_time(self, call: Call) -> AnswerTime:
+        """Return what answers of this kind take; at first only the round trip is known."""
+        kind = (call.verb, call.direct)
+        if kind not in self._answer_times:
+            first_s = max(peer.rto_s for peer in call.asked.values())
+            self._answer_times[kind] = AnswerTime(first_s)
+        return self._answer_times[kind]
 
     def _answer_wait_s(self, call: Call, most_s: float) -> float:
         """Return how long to wait for those who were asked, as far as we know by now."""
@@ -255,7 +256,7 @@ class ClientSession:
         elif call.direct:
             # The access node knows others. By being later each time a holder must not make us wait.
             most_s = HOLDER_PATIENCE_S
-        return call.answer_time.wait_s(least_s, most_s)
+        return self._answer_time(call).wait_s(least_s, most_s)
 
     def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
         """Return one of those that should have an item, or all that are to store it."""
@@ -303,7 +304,7 @@ class ClientSession:
             self._finish(call, NoReply(now - call.since, silent), now)
             return
         self.stats.count("retransmissions")
-        call.answer_time.note_expired(call.sent_at, now)
+        self._answer_time(call).note_expired(call.sent_at, now)
         call.repeats += 1
         call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
         self._transmit(call, now)
@@ -346,7 +347,7 @@ class ClientSession:
     def _note_time(self, call: Call, now: float) -> None:
         """All who were asked have answered. Which copy of a repeated question, nobody knows."""
         if not call.repeats:
-            call.answer_time.sample(now - call.sent_at)
+            self._answer_time(call).sample(now - call.sent_at)
 
     def _on_answer(self, message: m.Answer, peer: Peer, now: float) -> None:
         call = self._call_asked(message.nonce, peer, now)

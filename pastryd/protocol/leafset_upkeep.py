@@ -393,6 +393,8 @@ class LeafSetUpkeep:
         """When nothing is outstanding: complete means active; otherwise look further outwards."""
         if self._probing or not self._placed:
             if self._placed and not self.active and self._can_do_without_the_silent():
+                silent = self._probing
+                self._note_named(sum(node_id not in self._context.leaf_set for node_id in silent))
                 self._become_active(now)
             return
         self._probing.clear()  # a dict keeps the size that it once needed
@@ -412,10 +414,7 @@ class LeafSetUpkeep:
         leaf_set, probing = self._context.leaf_set, self._probing
         if not all(self._requests.is_repeated(nonce) for nonce, _ in probing.values()):
             return False
-        if not views.answered_beside(leaf_set, probing, ANSWERED_BESIDE):
-            return False
-        self._note_named(sum(node_id not in leaf_set for node_id in probing))
-        return True
+        return views.answered_beside(leaf_set, probing, ANSWERED_BESIDE)
 
     def _note_named(self, others: int) -> None:
         """So many more nodes than answered were named: is the ring larger than our leaf set?"""
