@@ -72,6 +72,8 @@ class AccessLink:
         self._connecting = asyncio.Lock()
         self._under_way = asyncio.Semaphore(UNDER_WAY_MAX)
         self._access: Connected | None = None
+        self._was_ready = False
+        """Whether our access node has been a member of its ring since we know it."""
         self._driver: Driver | None = None
         self._session: ClientSession
 
@@ -135,6 +137,7 @@ class AccessLink:
                     "the same?"
                 )
             self._access = result
+            self._was_ready = result.active
             return result
 
     async def ask(
@@ -153,17 +156,20 @@ class AccessLink:
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
     ) -> Reply:
         """Ask again while the access node is busy, or about to be ready."""
-        began = clock()
+        refused_at: float | None = None
         wait_s = BUSY_WAIT_S
         while True:
             reply = await self._ask_reachable(verb, name, number, value, timeout_s)
-            if reply.status is AnswerStatus.BUSY:
-                patience_s = timeout_s
-            elif reply.status is AnswerStatus.NOT_READY:
-                patience_s = NOT_READY_TIMEOUT_S
-            else:
+            is_ready = reply.status is not AnswerStatus.NOT_READY
+            self._was_ready |= is_ready
+            if is_ready and reply.status is not AnswerStatus.BUSY:
                 return reply
-            if clock() - began >= patience_s:
+            now = clock()
+            refused_at = now if refused_at is None else refused_at
+            # A node that doubts itself after a stall will be ready again: a long put must not fail
+            # for that. One that has not joined yet may have nobody to join.
+            patience_s = timeout_s if self._was_ready else NOT_READY_TIMEOUT_S
+            if now - refused_at >= patience_s:
                 return reply
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, BUSY_WAIT_MAX_S)

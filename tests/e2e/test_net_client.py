@@ -129,9 +129,32 @@ async def test_pending_keeps_the_client_waiting_and_asking(running: Running) -> 
 
 async def test_a_busy_node_is_asked_again(running: Running) -> None:
     running.node.items[name_of(b"data")] = b"data"
-    running.node.busy_answers = 2
+    running.node.refusals = [AnswerStatus.BUSY] * 2
     async with Client(running.address) as client:
         assert await client.get(_sha(b"data")) == b"data"
+
+
+async def test_a_node_that_doubts_itself_in_the_middle_is_waited_for(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_link, "NOT_READY_TIMEOUT_S", 0.0)
+    async with Client(running.address) as client:
+        await client.put(b"data")
+        running.node.refusals = [AnswerStatus.NOT_READY] * 3
+        assert await client.get(_sha(b"data")) == b"data"
+        assert not running.node.refusals
+
+
+async def test_a_node_that_never_joined_is_not_waited_for_long(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_link, "NOT_READY_TIMEOUT_S", 0.0)
+    running.node.active = False
+    running.node.refusals = [AnswerStatus.NOT_READY] * 3
+    async with Client(running.address) as client:
+        with pytest.raises(access_link.RefusedError, match="has not joined its ring yet"):
+            await client.put(b"data")
+        assert len(running.node.refusals) == 2
 
 
 def _lie(running: Running, key: Name, data: bytes) -> None:

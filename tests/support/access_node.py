@@ -38,7 +38,8 @@ class AccessNode:
         self.document = b'{"id": "%032x", "padding": "%s"}' % (identity.id, b"x" * 3000)
         self.put_status = AnswerStatus.OK
         self.pending_answers = 0
-        self.busy_answers = 0
+        self.refusals: list[AnswerStatus] = []
+        """What the next requests are answered with."""
         self.active = True
         self.stalls: list[float] = []
         self.stored: list[StoreReply] = []
@@ -113,9 +114,8 @@ class AccessNode:
         if self.pending_answers:
             self.pending_answers -= 1
             self._answer(message, peer, AnswerStatus.PENDING, now)
-        elif self.busy_answers:
-            self.busy_answers -= 1
-            self._answer(message, peer, AnswerStatus.BUSY, now)
+        elif self.refusals:
+            self._answer(message, peer, self.refusals.pop(), now)
         elif message.verb == Verb.GET:
             self._get(message, peer, now)
         elif message.verb == Verb.PUT:
