@@ -20,6 +20,7 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, Receive
 from pastryd.store.data_directory import sync_directory
+from pastryd.store.lmdb_pages import has_lost_pages
 from pastryd.store.resident import MappedFile
 
 DATA_FILE = "data.mdb"
@@ -72,7 +73,8 @@ class LmdbTree:
             info = environment.info()
             self._page_bytes = int(environment.stat()["psize"])
             whole_bytes = (int(info["last_pgno"]) + 1) * self._page_bytes
-            if os.stat(path / DATA_FILE).st_size < whole_bytes and int(info["last_txnid"]) > 0:
+            is_short = os.stat(path / DATA_FILE).st_size < whole_bytes
+            if is_short and int(info["last_txnid"]) > 0 and has_lost_pages(path / DATA_FILE):
                 # Touching the missing part of the map would be a SIGBUS, not an exception.
                 raise StoreError(
                     f"{path / 'data.mdb'} was cut short; move the data directory away and start "
