@@ -22,7 +22,6 @@ def pastry() -> None:
 
 def _run(module: str) -> None:
     try:
-        main = import_module(module).main
-    except KeyboardInterrupt:
+        import_module(module).main()
+    except KeyboardInterrupt:  # before `exits.run` looks out for it
         sys.exit(_INTERRUPTED)
-    main()
