@@ -112,6 +112,7 @@ class OutputFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._target = Path(os.path.realpath(path))  # a symbolic link stays, its target is replaced
         self._temporary: Path | None = None
         self._fd = -1
@@ -121,7 +122,8 @@ class OutputFile:
     async def __aenter__(self) -> "OutputFile":
         target = self._target
         try:
-            mode = os.stat(target).st_mode if target.exists() else stat.S_IFREG
+            # By the name we were given: /dev/stdout leads to a pipe that has no name of its own.
+            mode = self._path.stat().st_mode if self._path.exists() else stat.S_IFREG
             if stat.S_ISDIR(mode):
                 raise ConfigError(f"{target}: is a directory; give -o the name of a file")
             if stat.S_ISREG(mode):
@@ -130,7 +132,7 @@ class OutputFile:
                 self._fd = os.open(temporary, flags, 0o666)
                 self._temporary = temporary
             else:
-                self._fd = await open_descriptor(target, os.O_WRONLY)
+                self._fd = await open_descriptor(self._path, os.O_WRONLY)
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self

@@ -79,7 +79,8 @@ async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
     fd = await open_descriptor(file, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size or None
-        with progress_bar(f"put {Path(file).name}", size, common) as progress:
+        bar = progress_bar(f"put {Path(file).name}", size, common)
+        with bar as progress, exits.named(file):  # a read that fails on the way: of what
             if size is None:  # a pipe, a device or an empty file
                 return await client.put(read_descriptor(fd), progress)
             with open(fd, "rb", buffering=0, closefd=False) as opened:

@@ -242,6 +242,7 @@ def test_stdin_is_put_once_only() -> None:
         (["get", "KEY"], ">&-", "pastry: stdout: Bad file descriptor\n"),
         (["ring"], ">&-", "pastry: stdout: Bad file descriptor\n"),
         (["put", "-"], "<&-", "pastry: stdin: Bad file descriptor\n"),
+        (["put", "/proc/self/mem"], "", "pastry: /proc/self/mem: Input/output error\n"),
         (["put", "FILE"], ">/dev/full", "pastry: stdout: No space left on device\n"),
         (["get", "KEY", "-o", "/dev/full"], "", "pastry: /dev/full: No space left on device\n"),
     ],
@@ -264,6 +265,12 @@ def test_a_stream_that_cannot_be_used_is_named_in_one_line(
     )
     assert (done.stdout, done.stderr) == ("", said)
     assert done.returncode == (7 if "space" in said else 1)
+
+
+def test_the_name_of_a_pipe_without_a_name_is_written_to(ring: list[RingNode]) -> None:
+    key = pastry("put", "-", node=ring[0].address, stdin=b"some bytes").out.decode().strip()
+    got = pastry("get", key, "-o", "/dev/stdout", node=ring[1].address)
+    assert (got.status, got.out, got.err) == (0, b"some bytes", "")
 
 
 def test_a_closed_stderr_keeps_errors_off_stdout_and_stops_nothing(
