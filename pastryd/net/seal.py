@@ -231,15 +231,16 @@ class SessionTable:
         if session is None or incarnation != session.incarnation:
             first = bytes(datagram)
             return self._open_first(first, session, incarnation, counter, address, now)
-        if not session.window.is_fresh(counter):
+        window = session.window
+        if counter <= window.highest and not window.is_fresh(counter):
             return self._refuse("datagrams_replayed")
         try:
             payload = session.unseal.decrypt(
-                _NONCE_PREFIX + datagram[41:49], datagram[49:], datagram[:49]
+                _NONCE.pack(0, counter), datagram[HEADER_BYTES:], datagram[:HEADER_BYTES]
             )
         except InvalidTag:
             return self._refuse("datagrams_bad_seal")
-        session.window.accept(counter)
+        window.accept(counter)
         session.used = now
         if address != session.address:
             session.address = address

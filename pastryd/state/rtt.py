@@ -34,7 +34,8 @@ def retransmission_timeout(srtt_s: float | None, rttvar_s: float, bounds: RtoBou
     shortest, longest, initial = bounds
     if srtt_s is None:
         return initial
-    return min(max(srtt_s + 4 * rttvar_s, shortest), longest)
+    wait_s = srtt_s + 4 * rttvar_s
+    return shortest if wait_s < shortest else longest if wait_s > longest else wait_s
 
 
 class AnswerTime:

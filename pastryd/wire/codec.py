@@ -42,43 +42,38 @@ Check = Callable[[Any], Any]
 class Field(NamedTuple):
     """How one field travels: `pack` None means as it is.
 
-    `condition`, with `{0}` for the value, says in one expression all that `check` checks; only a
-    value that travels as it is has one.
+    `condition` says in one expression, with `{0}` for the value, all that `check` checks, and
+    `built` and `packed` what it turns into; without them the functions are called.
     """
 
     check: Check
     pack: Callable[[Any], Any] | None = None
     condition: str = ""
+    built: str = "{0}"
+    packed: str = "{0}"
 
 
-def _plain(condition: str) -> Field:
-    """A field that travels as it is, if the condition holds."""
-    holds = eval("lambda value: " + condition.format("value"))  # our own text, never a peer's
+def _expressed(condition: str, built: str = "{0}", packed: str = "{0}") -> Field:
+    """A field that expressions say all about; as it stands it travels as it is."""
+    # Our own text, never a peer's.
+    holds = eval("lambda value: " + condition.format("value"))
+    build = eval("lambda value: " + built.format("value"))
+    pack = eval("lambda value: " + packed.format("value")) if packed != "{0}" else None
 
     def check(value: Any) -> Any:
         if not holds(value):
             raise RemoteProtocolError("a field of the wrong type or out of bounds")
-        return value
+        return build(value)
 
-    return Field(check, None, condition)
+    return Field(check, pack, condition, built, packed)
 
 
 def _uint(bits: int) -> Field:
-    return _plain(f"type({{0}}) is int and 0 <= {{0}} < {1 << bits}")
+    return _expressed(f"type({{0}}) is int and 0 <= {{0}} < {1 << bits}")
 
 
 def _octets(longest: int, exact: bool = False) -> Field:
-    return _plain(f"type({{0}}) is bytes and len({{0}}) {'==' if exact else '<='} {longest}")
-
-
-def _check_id(value: Any) -> int:
-    if type(value) is not bytes or len(value) != ID_BYTES:
-        raise RemoteProtocolError("not an id")
-    return int.from_bytes(value, "big")
-
-
-def _pack_id(value: int) -> bytes:
-    return value.to_bytes(ID_BYTES, "big")
+    return _expressed(f"type({{0}}) is bytes and len({{0}}) {'==' if exact else '<='} {longest}")
 
 
 def _check_host(value: Any) -> str:
@@ -88,27 +83,27 @@ def _check_host(value: Any) -> str:
 
 
 def _many(item: Field, most: int) -> Field:
-    check_item, pack_item = item.check, item.pack
+    """A list of values; both ways are written out, as in `_compile`."""
+    each, scope, condition, built, packed = _written_out(tuple, (item,))
+    source = f"""
+def check(values):
+    if type(values) is not list or len(values) > {most}:
+        raise Malformed("not a list of bounded length")
+    for {each} in values:
+        if not ({condition}):
+            raise Malformed("a field of the wrong type or out of bounds")
+    return tuple({"values" if built == each else f"[{built} for {each} in values]"})
 
-    def check(value: Any) -> tuple[Any, ...]:
-        if type(value) is not list or len(value) > most:
-            raise RemoteProtocolError("not a list of bounded length")
-        return tuple([check_item(v) for v in value]) if value else ()
-
-    def pack(values: Any) -> list[Any]:
-        return [pack_item(v) for v in values] if pack_item else list(values)
-
-    return Field(check, pack)
+def pack(values):
+    return [{packed} for {each} in values]
+"""
+    exec(source, scope)  # our own text, never a peer's
+    return Field(scope["check"], None if packed == each else scope["pack"])
 
 
 def _records(kind: type[Any], most: int, *fields: Field) -> Field:
     """A list of tuples of a fixed length; both ways are written out, as in `_compile`."""
-    names, scope, condition, built = _written_out(kind, fields)
-    listed = ", ".join(names)
-    packed = ", ".join(
-        f"pack_{n}({n})" if f.pack else n for f, n in zip(fields, names, strict=True)
-    )
-    scope |= {f"pack_{n}": f.pack for f, n in zip(fields, names, strict=True)}
+    listed, scope, condition, built, packed = _written_out(kind, fields)
     source = f"""
 def check(values):
     if type(values) is not list or len(values) > {most}:
@@ -120,11 +115,11 @@ def check(values):
         {listed} = value
         if not ({condition}):
             raise Malformed("a field of the wrong type or out of bounds")
-        records.append({built})
+        records.append(new(kind, ({built},)))
     return tuple(records)
 
 def pack(values):
-    return [({packed}) for {listed} in values]
+    return [({packed},) for {listed} in values]
 """
     exec(source, scope)  # our own text, never a peer's
     return Field(scope["check"], scope["pack"])
@@ -132,21 +127,39 @@ def pack(values):
 
 def _written_out(
     kind: type[Any], fields: tuple[Field, ...]
-) -> tuple[list[str], dict[str, Any], str, str]:
-    """Return names for the fields, what the text below refers to, their conditions, the tuple."""
+) -> tuple[str, dict[str, Any], str, str, str]:
+    """Return texts for some fields: names, condition, what they turn into, what of them travels.
+
+    The second is what these texts refer to.
+    """
+    conditions: list[str] = []
+    built: list[str] = []
+    packed: list[str] = []
+    scope: dict[str, Any] = {"kind": kind, "new": tuple.__new__, "Malformed": RemoteProtocolError}
     names = [f"v{i}" for i in range(len(fields))]
-    conditions = [f.condition.format(n) for f, n in zip(fields, names, strict=True) if f.condition]
-    built = [n if f.condition else f"check_{n}({n})" for f, n in zip(fields, names, strict=True)]
-    scope: dict[str, Any] = {f"check_{n}": f.check for f, n in zip(fields, names, strict=True)}
-    scope |= {"kind": kind, "new": tuple.__new__, "Malformed": RemoteProtocolError}
-    return names, scope, " and ".join(conditions) or "True", f"new(kind, ({', '.join(built)},))"
+    for name, field in zip(names, fields, strict=True):
+        if field.condition:
+            conditions.append(field.condition.format(name))
+            built.append(field.built.format(name))
+            packed.append(field.packed.format(name))
+            continue
+        scope[f"check_{name}"] = field.check
+        scope[f"pack_{name}"] = field.pack
+        built.append(f"check_{name}({name})")
+        packed.append(f"pack_{name}({name})" if field.pack else name)
+    condition = " and ".join(conditions) or "True"
+    return ", ".join(names), scope, condition, ", ".join(built), ", ".join(packed)
 
 
 _U8, _U16, _U32, _U64 = _uint(8), _uint(16), _uint(32), _uint(64)
-_FLAG = _plain("type({0}) is bool")
-_SIZE = _plain(f"type({{0}}) is int and 0 <= {{0}} <= {OBJECT_BYTES_MAX}")
-_APPLICATION = _plain(f"type({{0}}) is str and 0 < len({{0}}) <= {m.APPLICATION_MAX}")
-_ID = Field(_check_id, _pack_id)
+_FLAG = _expressed("type({0}) is bool")
+_SIZE = _expressed(f"type({{0}}) is int and 0 <= {{0}} <= {OBJECT_BYTES_MAX}")
+_APPLICATION = _expressed(f"type({{0}}) is str and 0 < len({{0}}) <= {m.APPLICATION_MAX}")
+_ID = _expressed(
+    f"type({{0}}) is bytes and len({{0}}) == {ID_BYTES}",
+    'int.from_bytes({0}, "big")',
+    f'{{0}}.to_bytes({ID_BYTES}, "big")',
+)
 _NAME = _octets(NAME_BYTES, exact=True)
 _NO_NAME = _octets(NAME_BYTES)
 _DATA = _octets(m.PAYLOAD_MAX)
@@ -210,42 +223,45 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
 }
 
 
-def _compile(kind: type[Any], fields: tuple[Field, ...]) -> Callable[[list[Any]], Any]:
-    """Write out the decoder of one message, as `dataclass` writes `__init__`.
+Encoder = Callable[[Any], bytes]
+Decoder = Callable[[list[Any]], Any]
 
-    A loop over the fields' checks says the same and takes twice as long.
+
+def _compile(tag: int, kind: type[Any], fields: tuple[Field, ...]) -> tuple[Encoder, Decoder]:
+    """Write out both ways of one message, as `dataclass` writes `__init__`.
+
+    A loop over the fields says the same and takes up to twice as long.
     """
-    names, scope, condition, built = _written_out(kind, fields)
+    listed, scope, condition, built, packed = _written_out(kind, fields)
     source = f"""
+def encode_fields(message):
+    {listed}, = message
+    return packb(({tag}, {packed}))
+
 def decode_fields(values):
     if len(values) != {len(fields) + 1}:
         raise Malformed("wrong number of fields")
-    _, {", ".join(names)} = values
+    _, {listed} = values
     if not ({condition}):
         raise Malformed("a field of the wrong type or out of bounds")
-    return {built}
+    return new(kind, ({built},))
 """
+    scope["packb"] = _packb
     exec(source, scope)  # our own text, never a peer's
-    compiled: Callable[[list[Any]], Any] = scope["decode_fields"]
-    return compiled
+    return scope["encode_fields"], scope["decode_fields"]
 
 
-_DECODERS = {tag: _compile(kind, fields) for tag, (kind, fields) in SPECIFICATIONS.items()}
-_PACKS = {
-    kind: (tag, tuple((i, f.pack) for i, f in enumerate(fields, 1) if f.pack))
-    for tag, (kind, fields) in SPECIFICATIONS.items()
+_ENCODERS: dict[type[Any], Encoder] = {
+    m.Segment: lambda message: encode_segment(*message),
 }
+_DECODERS: dict[int, Decoder] = {}
+for _tag, (_kind, _fields) in SPECIFICATIONS.items():
+    _ENCODERS[_kind], _DECODERS[_tag] = _compile(_tag, _kind, _fields)
 
 
 def encode(message: m.Message) -> bytes:
     """Return the bytes of a message."""
-    if type(message) is m.Segment:
-        return encode_segment(message.nonce, message.index, message.size, message.data)
-    tag, packs = _PACKS[type(message)]
-    values: list[Any] = [tag, *message]
-    for i, pack in packs:
-        values[i] = pack(values[i])
-    return _packb(values)  # type: ignore[no-any-return]
+    return _ENCODERS[type(message)](message)
 
 
 def encode_segment(nonce: int, index: int, size: int, data: bytes | memoryview) -> bytes:
