@@ -18,6 +18,10 @@ from pastryd.protocol.outbox import WriteItem
 JOURNAL_BYTES = 1 << 20
 """How much waits outside the tree at most: taking over this much stalls writes for some 15 ms."""
 
+ZEROS_BYTES = 4096
+"""Written at a time in advance: Linux caches a file in pieces as large as its writes were, and each
+later write and sync walks over all blocks of its piece."""
+
 GENERATION_BYTES = 16
 """Random, so that no value can be made to look like a record wherever it comes to lie."""
 
@@ -43,7 +47,8 @@ class Journal:
             return
         try:
             # Zeros and not posix_fallocate: the first write to unwritten extents is metadata.
-            _write_whole(self._fd, bytes(JOURNAL_BYTES), 0)
+            for start in range(0, JOURNAL_BYTES, ZEROS_BYTES):
+                _write_whole(self._fd, bytes(ZEROS_BYTES), start)
             os.fsync(self._fd)
         except OSError:
             # It was never used while it was too short.
