@@ -220,8 +220,8 @@ class Driver:
         now = clock()
         self._notice_stall(now)
         was_idle = not bulk
-        for _ in range(RECEIVES_PER_CALLBACK):
-            if len(bulk) >= BULK_WAITING_MAX:
+        for count in range(RECEIVES_PER_CALLBACK):
+            if len(bulk) >= BULK_WAITING_MAX or (count == 1 and not self._udp.has_more()):
                 break
             buffer = spare[-1]
             received = receive(buffer)

@@ -1,6 +1,7 @@
 """`net/udp.py`: one socket, both families, every error a value."""
 
 import socket
+import sys
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_ipv4_and_ipv6_arrive_at_one_socket_and_ipv4_looks_like_ipv4() -> None:
 
 def test_nothing_to_receive_is_none() -> None:
     assert UdpSocket(("127.0.0.1", 0), Stats()).receive(bytearray(RECEIVE_BYTES)) is None
+
+
+def test_whether_more_is_here_is_known_without_receiving_it() -> None:
+    receiver, sender = UdpSocket(("127.0.0.1", 0), Stats()), UdpSocket(("127.0.0.1", 0), Stats())
+    for datagram in (b"one", b"two"):
+        assert sender.send(datagram, receiver.endpoint)
+    assert _ready(receiver) == (b"one", sender.endpoint)
+    assert receiver.has_more()
+    assert _ready(receiver) == (b"two", sender.endpoint)
+    assert receiver.has_more() == (sys.platform != "linux")
 
 
 def test_a_taken_port_is_one_line_that_says_what_to_do() -> None:
