@@ -43,6 +43,9 @@ from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import IndexEntry, Manifest, ManifestBuilder, Value, is_record_of
 from pastryd.wire.verbs import AnswerStatus, Verb
 
+RESERVED_BYTES_MAX = 64 << 20
+"""How much memory an index entry may claim before its bytes have come: it may be a lie."""
+
 ANSWER_GRACE_S = 5.0
 """How much longer than the access node's own deadline we wait for its verdict."""
 
@@ -177,7 +180,13 @@ class Client:
             whole.seek(0)
             whole.truncate()
 
-        async for piece in self._stream_entries(key, reply.data, restart, progress):
+        def reserve(size: int) -> None:
+            # To grow piece by piece would move again and again what is there.
+            whole.seek(min(size, RESERVED_BYTES_MAX) - 1)
+            whole.write(b"\0")
+            whole.seek(0)
+
+        async for piece in self._stream_entries(key, reply.data, restart, progress, reserve):
             whole.write(piece)
         return whole.getvalue()  # what it wrote to, not a copy
 
@@ -206,7 +215,9 @@ class Client:
         entries: Value,
         restart: Callable[[], None] | None,
         progress: Progress | None,
+        begin: Callable[[int], None] | None = None,
     ) -> AsyncIterator[Value]:
+        """Yield what the first entry that is true says; `begin` hears the size of each."""
         failure: PastryError = CorruptError(f"{key}: no usable index entry; put the blob again")
         started = False
         for entry in _entries(parse_key(key), entries):
@@ -214,6 +225,8 @@ class Client:
                 if restart is None:
                     raise failure
                 restart()
+            if begin is not None:
+                begin(entry.size)
             try:
                 async for piece in self._stream_entry(entry, progress):
                     started = True
