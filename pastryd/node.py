@@ -195,7 +195,7 @@ class PastryNode:
             if not self.joiner.has_seeds and not self.active:
                 self.leafset_upkeep.activate_alone(now)
         else:
-            self._answer_hello(message, sender)
+            self._answer_hello(message, sender, now)
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
@@ -339,11 +339,11 @@ class PastryNode:
         self.router.route(key, payload, application, now, keep_trail=keep_trail)
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
-        self._answer_hello(message, peer.handle)
+        self._answer_hello(message, peer.handle, now)
 
-    def _answer_hello(self, message: m.Hello, sender: Handle) -> None:
+    def _answer_hello(self, message: m.Hello, sender: Handle, now: float) -> None:
         ahead = NOBODY if self.active else self.joiner.ahead
-        self.context.on_hello(message, sender, self.active, ahead)
+        self.context.on_hello(message, sender, self.active, ahead, now)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         self.context.on_welcome(message, peer, now)
@@ -415,6 +415,7 @@ HANDLERS: dict[type[Any], Callable[[PastryNode, Any, Peer, float], object]] = {
     m.HopAck: lambda node, message, peer, now: node.router.on_hop_ack(message, peer, now),
     m.Welcome: PastryNode._on_welcome,
     m.Hello: PastryNode._on_hello,
+    m.Echo: lambda node, message, peer, now: node.context.on_echo(message, peer, now),
     m.JoinReply: lambda node, message, peer, now: node.joiner.on_join_reply(message, peer, now),
     m.LeafSetProbe: PastryNode._on_leaf_set_probe,
     m.LeafSetReply: PastryNode._on_leaf_set_reply,

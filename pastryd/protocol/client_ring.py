@@ -20,7 +20,7 @@ from pastryd.protocol.path_prober import PathProber
 from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Liveness, Peer
-from pastryd.wire.messages import Welcome
+from pastryd.wire.messages import Echo, Welcome
 
 LEARN_AFTER = 16
 """Requests that go through the access node first: who wants little needs no other sessions."""
@@ -203,6 +203,7 @@ class ClientRing:
             return False
         member.nonce = 0
         self._context.prove(peer, now)
+        self._context.send(Echo(message.cookie), peer, now)
         if message.active:
             member.rtt_s = now - member.greeted_at
             peer.sample_rtt(member.rtt_s)

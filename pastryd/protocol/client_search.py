@@ -10,7 +10,7 @@ from pastryd.protocol.client_call import Connected, NoReply
 from pastryd.protocol.context import Context
 from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import Welcome
+from pastryd.wire.messages import Echo, Welcome
 
 HELLO_REPEAT_S = 0.2
 HELLO_REPEAT_MAX_S = 1.0
@@ -71,6 +71,7 @@ class AccessSearch:
             return False
         self._connecting = None
         self._context.prove(peer, now)
+        self._context.send(Echo(message.cookie), peer, now)
         peer.sample_rtt(now - sent_at)
         seen = (message.seen_host, message.seen_port)
         self._context.complete(

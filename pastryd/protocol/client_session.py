@@ -209,7 +209,7 @@ class ClientSession:
             self._drop(call, now)
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
-        self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY)
+        self._context.on_hello(message, peer.handle, active=False, ahead=NOBODY, now=now)
 
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         if self._search.on_welcome(message, peer, now):

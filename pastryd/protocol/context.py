@@ -6,10 +6,13 @@ three times what it sent us, except for a `Hello`, which is what proves it. What
 is held (bounded) and follows at once when the `Welcome` comes. Addresses that only others name get
 a few Hellos in all: a liar must not aim us at a machine that never spoke. A short question goes in
 place of a Hello, under the same budget: its answer proves the address as well. So does a short
-`Route`, whose `HopAck` proves nothing, but earns credit for the next one.
+`Route`, whose `HopAck` proves nothing, but earns credit for the next one. Who says Hello itself and
+will want much (a client, a joiner) proves its own address with what comes back: an `Echo` of the
+`Welcome`'s cookie, of which nothing is kept here (RFC 9000, sec. 8.1.3, has tokens like it).
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from random import Random
 
 from pastryd.config import Config
@@ -25,15 +28,17 @@ from pastryd.state.rtt import RtoBounds
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
-from pastryd.wire.handles import intern_handle
-from pastryd.wire.messages import Hello, Message, Suspect, Welcome
+from pastryd.wire.handles import intern_handle, pack_handle
+from pastryd.wire.messages import Echo, Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
-HELLO_PADDING = bytes(104)
+HELLO_PADDING = bytes(113)
 """As much as makes a question no shorter than its answer, with IPv6 addresses."""
 NOBODY: Endpoint = ("", 0)
+COOKIE_S = 60.0
+"""A cookie is good for so long at least, and twice that at most: addresses change hands."""
 STAND_IN_BYTES_MAX = 320
-"""What may go in place of a Hello of 117, of which there may be three: a probe of a leaf set is as
+"""What may go in place of a Hello of 126, of which there may be three: a probe of a leaf set is as
 short as that, a routed lookup and a question for a row are not, and go twice at most. All are small
 beside what the budget below lets through."""
 HELLO_ATTEMPTS = 3
@@ -48,6 +53,7 @@ class Context:
 
     __slots__ = (
         "_address_nonce",
+        "_cookie_key",
         "_hearsay_hellos",
         "_twin_noted",
         "config",
@@ -68,6 +74,7 @@ class Context:
         self.rng = rng
         self.outbox = Outbox()
         self._address_nonce = 0
+        self._cookie_key = rng.randbytes(16)
         self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
         self._twin_noted = False
         self.stats = Stats()
@@ -229,7 +236,9 @@ class Context:
         if self.in_table(sender.id):
             self.table.consider(told, peer.srtt_s)
 
-    def on_hello(self, message: Hello, sender: Handle, active: bool, ahead: Endpoint) -> None:
+    def on_hello(
+        self, message: Hello, sender: Handle, active: bool, ahead: Endpoint, now: float
+    ) -> None:
         """Answer: who we are and where the asker was seen, in no more bytes than the question.
 
         `ahead`: whom we ask ourselves, while we are not active.
@@ -238,13 +247,27 @@ class Context:
             self.stats.count("hello_too_short")
             return
         host, port = sender.endpoint
-        welcome = Welcome(message.nonce, self.identity, host, port, active, *ahead)
+        cookie = self._cookie(sender, now)
+        welcome = Welcome(message.nonce, self.identity, host, port, active, *ahead, cookie)
         self.outbox.datagrams.append((encode(welcome), sender))
         known = self.peers.get(sender.id)
         if known is not None and known.handle.incarnation > sender.incarnation:
             # A later life of it runs elsewhere, so that nobody listens to this one: it should know.
             suspect = Suspect(sender.id, known.handle.incarnation, ())
             self.outbox.datagrams.append((encode(suspect), sender))
+
+    def _cookie(self, handle: Handle, at: float) -> int:
+        """Return what only we and who receives at this address now know."""
+        turn = int(at / COOKIE_S).to_bytes(8, "big", signed=True)
+        digest = blake2b(pack_handle(handle) + turn, key=self._cookie_key, digest_size=8)
+        return int.from_bytes(digest.digest(), "big")
+
+    def on_echo(self, message: Echo, peer: Peer, now: float) -> None:
+        """Who was welcomed shows that it heard us."""
+        if message.cookie in (self._cookie(peer.handle, at) for at in (now, now - COOKIE_S)):
+            self.prove(peer, now)
+        else:
+            self.stats.count("echoes_wrong")
 
     def note_twin(self, told_by: Handle) -> None:
         """Another node seems to run under our identity: say so, once, for it may be a lie."""

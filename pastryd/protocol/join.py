@@ -21,7 +21,7 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import Hop, JoinReply, Welcome
+from pastryd.wire.messages import Echo, Hop, JoinReply, Welcome
 
 SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
@@ -255,6 +255,8 @@ class Joiner(Application):
         _, sent_at, merging = hello
         context = self._context
         context.prove(peer, now)
+        if message.active:
+            context.send(Echo(message.cookie), peer, now)
         peer.sample_rtt(now - sent_at)
         context.learn_address(message)
         if merging:

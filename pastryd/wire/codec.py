@@ -176,7 +176,7 @@ _LEAF_SET = (_U64, _HOST, _U16, _FLAG, _FLAG, _U32, _SUMMARY, _HANDLES, _FAILED)
 
 SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     1: (m.Hello, (_U64, _DATA)),
-    2: (m.Welcome, (_U64, _HANDLE, _HOST, _U16, _FLAG, _HOST, _U16)),
+    2: (m.Welcome, (_U64, _HANDLE, _HOST, _U16, _FLAG, _HOST, _U16, _U64)),
     3: (
         m.Route,
         (
@@ -220,6 +220,7 @@ SPECIFICATIONS: dict[int, tuple[type[Any], tuple[Field, ...]]] = {
     31: (m.PathProbe, (_U64, _U16)),
     32: (m.PathReply, (_U64, _DATA)),
     33: (m.Measured, (_U32,)),
+    34: (m.Echo, (_U64,)),
 }
 
 

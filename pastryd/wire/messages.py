@@ -35,7 +35,8 @@ class Hello(NamedTuple):
 
 class Welcome(NamedTuple):
     """Answers `Hello`: who we are and where the asker was seen. `active`: ready to be joined.
-    `ahead_host` and `ahead_port`: whom the sender asks itself, while it is not.
+    `ahead_host` and `ahead_port`: whom the sender asks itself, while it is not. `cookie`: what
+    `Echo` brings back.
     """
 
     nonce: int
@@ -45,6 +46,7 @@ class Welcome(NamedTuple):
     active: bool
     ahead_host: str
     ahead_port: int
+    cookie: int
 
 
 class Hop(NamedTuple):
@@ -201,6 +203,12 @@ class Measured(NamedTuple):
     rtt_us: int
 
 
+class Echo(NamedTuple):
+    """The cookie of a `Welcome`: the sender receives what is sent to where it was seen."""
+
+    cookie: int
+
+
 class Find(NamedTuple):
     """Do you hold what is stored under this key? Small items come back in the answer."""
 
@@ -348,4 +356,5 @@ Message = (
     | RowReply | Ping | Pong | Heartbeat | IndirectPing | IndirectPong | Suspect | Alive | Leave
     | Find | Found | Replicas | Store | Stored | HaveQuery | HaveReply | Pull | Segment | Absent
     | Ranges | Names | Request | Answer | PathProbe | PathReply | Measured
+    | Echo
 )  # fmt: skip

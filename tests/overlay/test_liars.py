@@ -107,7 +107,7 @@ def test_who_names_ever_more_nodes_to_ask_makes_a_joiner_say_a_few_hellos() -> N
         if isinstance(hello, Hello):
             host = f"9.9.{names // 200}.{names % 200}"
             names += 1
-            said = encode(Welcome(hello.nonce, liar.handle, "", 0, False, host, 53))
+            said = encode(Welcome(hello.nonce, liar.handle, "", 0, False, host, 53, 0))
             network.step(joiner, lambda: joiner.core.receive_datagram(said, liar.handle, now))
 
     joiner = network.add(start=False)

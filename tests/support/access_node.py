@@ -70,9 +70,11 @@ class AccessNode:
             case m.PathReply():
                 self.transfer.prober.on_reply(message, peer, now)
             case m.Hello():
-                self.context.on_hello(message, peer.handle, self.active, NOBODY)
+                self.context.on_hello(message, peer.handle, self.active, NOBODY, now)
             case m.Welcome():
                 self.context.on_welcome(message, peer, now)
+            case m.Echo():
+                self.context.on_echo(message, peer, now)
             case m.Request():
                 self._on_request(message, peer, now)
             case m.Pull():
@@ -87,7 +89,7 @@ class AccessNode:
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         message = decode(data)
         assert isinstance(message, m.Hello)
-        self.context.on_hello(message, sender, self.active, NOBODY)
+        self.context.on_hello(message, sender, self.active, NOBODY, now)
 
     def handle_timer(self, now: float) -> None:
         self.context.deadlines.run_due(now)

@@ -262,7 +262,7 @@ class Link:
             case PathReply() as message:
                 transfer.prober.on_reply(message, peer, self.now)
             case Hello() as message:
-                context.on_hello(message, source.context.identity, True, NOBODY)
+                context.on_hello(message, source.context.identity, True, NOBODY, self.now)
             case Welcome() as message:
                 context.on_welcome(message, peer, self.now)
             case other:

@@ -21,7 +21,7 @@ NONCE = 0x1122334455667788
 
 SAMPLES: tuple[m.Message, ...] = (
     m.Hello(NONCE, bytes(64)),
-    m.Welcome(NONCE, A, "198.51.100.7", 50_000, False, "203.0.113.9", 4160),
+    m.Welcome(NONCE, A, "198.51.100.7", 50_000, False, "203.0.113.9", 4160, 9),
     m.Route(7, KEY, A, 2, "blobs", b"payload", True, (m.Hop(A, 250), m.Hop(B, 0))),
     m.HopAck((7, 8)),
     m.JoinReply(NONCE, (A, B)),
@@ -53,6 +53,7 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Request(NONCE, 2, NAME, 4, b"data"),
     m.Answer(NONCE, 0, 3, NAME, 4, b"data"),
     m.Measured(1500),
+    m.Echo(NONCE),
     m.Segment(NONCE, 65, 1 << 20, b"data"),
 )
 

@@ -15,6 +15,7 @@ from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import (
     ROW_PADDING,
+    Echo,
     Heartbeat,
     Hello,
     Ping,
@@ -84,7 +85,48 @@ def test_no_answer_to_a_hello_is_longer_than_the_question() -> None:
     context = Context(Handle(bytes([255] * 32), far, 65535, 2**64 - 1), Config(), Random(1))
     hello = Hello(2**64 - 1, HELLO_PADDING)
     asker = Handle(bytes([254] * 32), far, 65534, 1)
-    context.on_hello(hello, asker, active=False, ahead=(far, 65533))
+    context.on_hello(hello, asker, active=False, ahead=(far, 65533), now=0.0)
     [(answer, _)] = context.outbox.datagrams
     assert isinstance(decode(answer), Welcome)
     assert len(answer) <= len(encode(hello))
+
+
+def welcomed(context: Context, sender: Handle, now: float) -> int:
+    """Return the cookie of the answer to a greeting."""
+    context.on_hello(Hello(5, HELLO_PADDING), sender, active=True, ahead=("", 0), now=now)
+    welcome = decode(context.outbox.datagrams.pop()[0])
+    assert isinstance(welcome, Welcome)
+    return welcome.cookie
+
+
+def test_who_echoes_a_cookie_in_time_has_proved_its_address() -> None:
+    context, _ = fresh()
+    for number, (late_s, proven) in enumerate([(0.1, True), (59.0, True), (121.0, False)], 20):
+        handle = handle_at(number)
+        cookie = welcomed(context, handle, 1000.0)
+        peer = context.heard(handle, 40, 1000.0 + late_s)
+        context.on_echo(Echo(cookie), peer, 1000.0 + late_s)
+        assert (peer.unproven is None) == proven
+    assert context.stats.counters["echoes_wrong"] == 1
+
+
+def test_a_cookie_proves_no_other_address_and_no_other_node() -> None:
+    context, _ = fresh()
+    here = handle_at(20)
+    cookie = welcomed(context, here, 0.0)
+    for other in (here.at(("192.0.2.77", 4160)), handle_at(21)):
+        peer = context.heard(other, 40, 0.1)
+        context.on_echo(Echo(cookie), peer, 0.1)
+        assert peer.unproven is not None
+    assert context.stats.counters["echoes_wrong"] == 2
+
+
+def test_what_waits_for_a_proof_follows_an_echo_at_once() -> None:
+    context, _ = fresh()
+    handle = handle_at(20)
+    cookie = welcomed(context, handle, 0.0)
+    peer = context.heard(handle, 40, 0.1)
+    context.send_bytes(bytes(2000), peer, 0.1)
+    context.outbox.datagrams.clear()
+    context.on_echo(Echo(cookie), peer, 0.2)
+    assert [data for data, _ in context.outbox.datagrams] == [bytes(2000)]

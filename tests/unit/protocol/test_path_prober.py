@@ -154,7 +154,7 @@ def test_who_has_not_proven_its_address_gets_no_long_answers() -> None:
     link = _link(proven=False)
     peer = link.peer(1, 0)
     link.stations[1].transfer.prober.on_probe(PathProbe(7, 64_935), peer, link.now)
-    assert [len(data) for data, _ in link.stations[1].context.outbox.datagrams] == [117]
+    assert [len(data) for data, _ in link.stations[1].context.outbox.datagrams] == [126]
     assert link.count("path_probes_refused", 1) == 1
 
 
