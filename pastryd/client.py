@@ -176,17 +176,15 @@ class Client:
             return bytes(_whole(reply, progress))
         whole = io.BytesIO()
 
-        def restart() -> None:
+        def begin(size: int) -> None:
+            # Room for all of it: to grow piece by piece would move what is there again and again.
             whole.seek(0)
             whole.truncate()
-
-        def reserve(size: int) -> None:
-            # To grow piece by piece would move again and again what is there.
             whole.seek(min(size, RESERVED_BYTES_MAX) - 1)
             whole.write(b"\0")
             whole.seek(0)
 
-        async for piece in self._stream_entries(key, reply.data, restart, progress, reserve):
+        async for piece in self._stream_entries(key, reply.data, _nothing, progress, begin):
             whole.write(piece)
         return whole.getvalue()  # what it wrote to, not a copy
 
@@ -347,6 +345,10 @@ class Client:
         """Ask all nodes whom they know, starting at the access node, until nobody is new."""
         access = await self._link.connect()
         return await walk_ring(self.status, show_endpoint(access.access.endpoint))
+
+
+def _nothing() -> None:
+    """Start over in no other way than one begins."""
 
 
 def _whole(reply: Reply, progress: Progress | None) -> Value:

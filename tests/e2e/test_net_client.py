@@ -186,6 +186,19 @@ async def test_a_lying_index_entry_is_passed_over_when_the_output_can_begin_agai
                 pass
 
 
+async def test_an_entry_that_lies_of_its_size_alone_leaves_nothing_in_a_get(
+    running: Running,
+) -> None:
+    data = os.urandom(CHUNK_BYTES + 10)
+    key = Name(bytes.fromhex(_sha(data)))
+    for size in (CHUNK_BYTES + 11, 10 * CHUNK_BYTES):
+        entry = IndexEntry(key, Name(bytes(32)), size)
+        running.node.items[entry.name] = entry.encode()
+    async with Client(running.address) as client:
+        await client.put(data)
+        assert await client.get(key.hex()) == data
+
+
 async def test_a_lost_chunk_is_not_found_and_not_half_a_blob(running: Running) -> None:
     data = os.urandom(3 * CHUNK_BYTES)
     async with Client(running.address) as client:
