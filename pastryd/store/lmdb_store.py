@@ -79,7 +79,8 @@ class LmdbStore:
             sync_directory(path)
             self._waiting = self._journal.replay()
         except OSError as error:
-            if self._journal is None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            if is_full and not (path / JOURNAL_FILE).exists():
                 # There was none before, so nothing waits in it; the tree does without.
                 return
             raise StoreError(

@@ -3,6 +3,7 @@
 import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -23,6 +24,10 @@ def name_of(number: int) -> Name:
 
 def write(number: int, size: int = 100) -> WriteItem:
     return WriteItem(number, name_of(number), bytes([number % 256]) * size)
+
+
+def fail(error: int) -> NoReturn:
+    raise OSError(error, os.strerror(error))
 
 
 def replayed(path: Path, generation: bytes = GENERATION) -> dict[Name, bytes]:
@@ -95,6 +100,95 @@ def test_a_record_torn_at_any_byte_takes_nothing_before_it_along(tmp_path: Path)
         assert list(replayed(path)) == [name_of(1)], at
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def test_what_was_written_and_not_synced_is_durable_before_it_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    journal.append([write(1)])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "fdatasync", killed)
+        journal.append([write(2)])
+    journal.close()
+    done: list[str] = []
+    write_at, sync = os.pwrite, os.fdatasync
+    monkeypatch.setattr(os, "pwrite", lambda *a: (done.append("write"), write_at(*a))[1])
+    monkeypatch.setattr(os, "fdatasync", lambda fd: (done.append("sync"), sync(fd))[1])
+    assert list(replayed(path)) == [name_of(1), name_of(2)]
+    assert done == ["write", "sync"]
+
+
+def test_a_bad_sector_is_an_error_and_not_the_end_of_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    for number in range(100):
+        journal.append([write(number, 4000)])
+    bad = 200 * 1024
+    read = os.pread
+
+    def stops(fd: int, count: int, at: int) -> bytes:
+        return read(fd, min(count, bad - at), at) if at < bad else fail(errno.EIO)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", stops)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.replay()
+    assert len(journal.replay()) == 100
+    journal.close()
+
+
+@pytest.mark.parametrize("spoilt", [0, 5, 11, 30, 200, 4059])
+def test_what_lies_behind_a_spoilt_record_is_kept(tmp_path: Path, spoilt: int) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    for number in range(20):
+        journal.append([write(number, 4000)])
+    journal.close()
+    record = 4000 + 36 + 24
+    content = bytearray(path.read_bytes())
+    content[7 * record + spoilt] ^= 1
+    path.write_bytes(content)
+    journal = Journal(path, GENERATION)
+    assert list(journal.replay()) == [name_of(n) for n in range(20) if n != 7]
+    journal.append([write(50)])
+    journal.close()
+    assert len(replayed(path)) == 20
+
+
+@pytest.mark.parametrize("missing", [1, 5000, MIB - 6000])
+def test_a_journal_that_is_too_short_keeps_what_it_has(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    journal.append([write(1, 4000)])
+    journal.close()
+    os.truncate(path, JOURNAL_BYTES - missing)
+    assert list(replayed(path)) == [name_of(1)]
+    assert path.stat().st_size == JOURNAL_BYTES
+
+
+def test_an_append_that_failed_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    journal.append([write(1)])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(os, "fdatasync", lambda fd: fail(errno.EIO))
+        journal.append([write(2)])
+    journal.close()
+    assert list(replayed(path)) == [name_of(1)]
+
+
 def test_a_full_journal_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal(path, GENERATION)
@@ -164,10 +258,6 @@ def test_a_smaller_capacity_after_a_restart_keeps_what_waits(tmp_path: Path) -> 
     assert store.apply([DeleteItem(0, name_of(number)) for number in range(99)]) == [OK] * 99
     assert store.item_count == 1
     store.close()
-
-
-def fail(error: int) -> None:
-    raise OSError(error, os.strerror(error))
 
 
 def test_a_failed_append_is_answered_by_the_tree_and_leaves_no_ghost(
