@@ -191,8 +191,11 @@ class Driver:
         self._stop(None)
 
     def fail(self, error: BaseException) -> None:
-        """Stop because of an error of our own, which is logged."""
-        self._log.error("node_failed", error=repr(error), exc_info=error)
+        """Stop because of an error, which is logged: of our own, unless it says what to do."""
+        if isinstance(error, PastryError):
+            self._log.error("node_failed", error=str(error))
+        else:
+            self._log.error("node_failed", error=repr(error), exc_info=error)
         self._stop(error)
 
     # -- steps --
@@ -412,8 +415,9 @@ class Driver:
             if error is None:
                 self.stopped.set_result(None)
             else:
+                said = f"the node stopped because of an error of its own: {error!r}"
                 self.stopped.set_exception(
-                    PastryError(f"the node stopped because of an error of its own: {error!r}")
+                    error if isinstance(error, PastryError) else PastryError(said)
                 )
                 self.stopped.exception()
 

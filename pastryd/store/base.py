@@ -38,6 +38,7 @@ class ItemStore(Protocol):
         """Yield the names >= `start` in order.
 
         Not a snapshot: names written or deleted meanwhile may or may not be seen; all others are.
+        Raises StoreError when they cannot be read.
         May be left at any point and does not keep old versions alive between two names.
         """
 
@@ -46,7 +47,8 @@ class ItemStore(Protocol):
 
         `length` < 0 reads to the end; a range that reaches beyond the end is cut. The view is valid
         only during the call: copy what is to be kept. A callback and not a context manager because
-        this is the hot path and a callback costs 0.3 µs less.
+        this is the hot path and a callback costs 0.3 µs less. What the disk does not give back is
+        answered as if it were not there. Raises StoreError when the store is of no use any more.
         """
 
     def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
@@ -54,7 +56,8 @@ class ItemStore(Protocol):
 
         A name that exists already is left as it is (content-addressed) and answered OK. What does
         not fit is answered FULL, has left no trace, and the rest is stored. FAILED is any other I/O
-        error; what became of it is not known. Never raises for the state of the disk.
+        error; what became of it is not known. Raises StoreError when the store is of no use any
+        more, and for nothing else that a disk does.
         """
 
     def get_meta(self, key: str) -> bytes | None:

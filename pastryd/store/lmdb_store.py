@@ -19,7 +19,7 @@ from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, Receive
 from pastryd.store.data_directory import DataDirectory, make_directory, sync_directory
 from pastryd.store.journal import GENERATION_BYTES, Journal
-from pastryd.store.lmdb_tree import LmdbTree
+from pastryd.store.lmdb_tree import DATA_FILE, LmdbTree, cut_short
 
 STORE_DIRECTORY = "store"
 JOURNAL_FILE = "journal"
@@ -54,6 +54,8 @@ class LmdbStore:
                 capacity_bytes = _disk_bytes(data_dir)
             path = data_dir / STORE_DIRECTORY
             make_directory(path)
+            if (path / JOURNAL_FILE).exists() and not _has_content(path / DATA_FILE):
+                raise cut_short(path)  # the journal is made when the tree is there
             self._tree = LmdbTree(path, capacity_bytes)
         except BaseException:
             self._directory.close()
@@ -234,6 +236,10 @@ class LmdbStore:
         if self._journal is not None:
             self._journal.close()
         self._directory.close()
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _disk_bytes(path: Path) -> int:

@@ -37,6 +37,11 @@ MAP_SLACK_BYTES = 1 << 30
 DISK_FULL_BYTES = 1 << 20
 """With less than this free, a write that ends half way is taken for a full disk."""
 
+_DAMAGED = (
+    "it is damaged: move the data directory away and start with an empty one, "
+    "the other replicas fill it again"
+)
+
 _PAGE_HEADER_BYTES = 16
 
 _INLINE_BYTES_MAX = 1900
@@ -76,10 +81,7 @@ class LmdbTree:
             is_short = os.stat(path / DATA_FILE).st_size < whole_bytes
             if is_short and int(info["last_txnid"]) > 0 and has_lost_pages(path / DATA_FILE):
                 # Touching the missing part of the map would be a SIGBUS, not an exception.
-                raise StoreError(
-                    f"{path / 'data.mdb'} was cut short; move the data directory away and start "
-                    "with an empty one: the other replicas fill it again"
-                )
+                raise cut_short(path)
             self._items = environment.open_db(b"items")
             self._meta = environment.open_db(b"meta")
             sync_directory(path)
@@ -107,25 +109,46 @@ class LmdbTree:
         """Yield the names >= `start` in order; see `ItemStore.names`."""
         count = NAMES_AT_FIRST
         while True:
-            with self._begin(self._items) as transaction:
-                cursor = transaction.cursor()
-                if not cursor.set_range(start):
-                    return
-                keys = cursor.iternext(keys=True, values=False)
-                chunk = list(islice(keys, count))
+            chunk = self._names_from(start, count)
             yield from map(Name, chunk)
             if len(chunk) < count:
                 return
             count = min(count * 4, NAMES_PER_TRANSACTION_MAX)
             start = chunk[-1] + b"\0"
 
+    def _names_from(self, start: bytes, count: int) -> list[bytes]:
+        try:
+            with self._begin(self._items) as transaction:
+                cursor = transaction.cursor()
+                if not cursor.set_range(start):
+                    return []
+                keys = cursor.iternext(keys=True, values=False)
+                return list(islice(keys, count))
+        except lmdb.Error as error:
+            raise self._given_up(error) from error
+
+    def _given_up(self, error: lmdb.Error) -> StoreError:
+        """Return what to say when LMDB gives nothing back."""
+        if isinstance(error, lmdb.PanicError):
+            # After a failed write of its meta page it refuses everything until it is opened again.
+            advice = "check the disk and start the node again; what was acknowledged is there"
+        else:
+            advice = _DAMAGED
+        return StoreError(f"the store in {self._path} is of no use any more: {error}; {advice}")
+
     def read(self, name: Name, offset: int, length: int, receive: Receive) -> None:
         """Call `receive(data, size)` once, with a view of the map; see `ItemStore.read`."""
         # Positional and without `with`: 0.3 µs of 1.7. The transaction behind it is not made anew:
         # lmdb keeps one spare and renews it.
-        transaction = self._begin(self._items, None, False, True)
         try:
-            value = transaction.get(name)
+            transaction = self._begin(self._items, None, False, True)
+        except lmdb.Error as error:
+            raise self._given_up(error) from error
+        try:
+            try:
+                value = transaction.get(name)
+            except lmdb.Error:  # a page of the tree is damaged
+                value = None
             if value is None:
                 receive(None, 0)
             elif length < 0:
@@ -139,6 +162,8 @@ class LmdbTree:
         """Do all of `requests` in one transaction; see `ItemStore.apply`."""
         try:
             return self.commit(requests, {})
+        except lmdb.PanicError as error:
+            raise self._given_up(error) from error
         except (lmdb.Error, OSError) as error:
             full = self._means_full(error)
             if len(requests) > 1 and (full or isinstance(error, lmdb.TxnFullError)):
@@ -157,7 +182,10 @@ class LmdbTree:
         # grown over the last free blocks then.
         if os.strerror(errno.EIO) not in str(error):
             return False
-        disk = os.statvfs(self._path)
+        try:
+            disk = os.statvfs(self._path)
+        except OSError:
+            return False
         return disk.f_bavail * disk.f_frsize < DISK_FULL_BYTES
 
     def contains(self, name: Name) -> bool:
@@ -242,8 +270,19 @@ class LmdbTree:
         self._environment.close()
 
 
+def cut_short(path: Path) -> StoreError:
+    """Return what to say of a directory whose file has lost pages."""
+    return StoreError(
+        f"{path / DATA_FILE} was cut short; move the data directory away and start with an empty "
+        "one: the other replicas fill it again"
+    )
+
+
 def _open_environment(path: Path, capacity_bytes: int) -> lmdb.Environment:
-    map_bytes = capacity_bytes + capacity_bytes // 4 + MAP_SLACK_BYTES
+    # Under a smaller capacity than before, too, there has to be room to delete.
+    held_bytes = os.stat(path / DATA_FILE).st_size if (path / DATA_FILE).exists() else 0
+    map_bytes = max(capacity_bytes, held_bytes)
+    map_bytes += map_bytes // 4 + MAP_SLACK_BYTES
     map_bytes -= map_bytes % mmap.PAGESIZE
     try:
         return lmdb.open(
@@ -269,10 +308,7 @@ def _open_error(path: Path, error: lmdb.Error) -> StoreError:
     elif isinstance(error, lmdb.MemoryError) or os.strerror(errno.ENOMEM) in str(error):
         advice = "lower --capacity or raise the limit of address space (ulimit -v)"
     elif isinstance(error, lmdb.InvalidError | lmdb.CorruptedError | lmdb.VersionMismatchError):
-        advice = (
-            "it is damaged: move the data directory away and start with an empty one, "
-            "the other replicas fill it again"
-        )
+        advice = _DAMAGED
     else:
         advice = "check the disk and the permissions"
     return StoreError(f"cannot open the store in {path}: {error}; {advice}")

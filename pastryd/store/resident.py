@@ -18,12 +18,12 @@ _MAPS = Path("/proc/self/maps")
 class MappedFile:
     """Where a file is mapped in this process; nowhere, on systems that do not tell."""
 
-    __slots__ = ("_address", "_file", "_lock", "_madvise")
+    __slots__ = ("_address", "_file", "_length", "_lock", "_madvise")
 
     def __init__(self, file: Path) -> None:
         """Find the mapping of `file`, which must be mapped already."""
         self._file = file
-        self._address = _address_of(file)
+        self._address, self._length = _mapping_of(file)
         self._lock = threading.Lock()
         # Declared with its types: an address does not fit into the int of C that is the default.
         self._madvise = ctypes.CDLL(None).madvise
@@ -34,7 +34,9 @@ class MappedFile:
         with self._lock:
             if self._address and _DONTNEED is not None:
                 pages = -(-os.stat(self._file).st_size // mmap.PAGESIZE)
-                self._madvise(self._address, pages * mmap.PAGESIZE, _DONTNEED)
+                # The file may be longer than its map; what lies behind that is somebody else's.
+                length = min(pages * mmap.PAGESIZE, self._length)
+                self._madvise(self._address, length, _DONTNEED)
 
     def forget(self) -> None:
         """Never touch these addresses again: something else may come to lie there."""
@@ -42,15 +44,16 @@ class MappedFile:
             self._address = 0
 
 
-def _address_of(file: Path) -> int:
-    """Return the address at which a file is mapped, or 0."""
+def _mapping_of(file: Path) -> tuple[int, int]:
+    """Return the address at which a file is mapped, or 0, and how many bytes are."""
     inode = os.stat(file).st_ino
     try:
         lines = _MAPS.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
-        return 0
+        return 0, 0
     for line in lines:
         fields = line.split(maxsplit=5)
         if len(fields) == 6 and int(fields[4]) == inode and fields[5].endswith(file.name):
-            return int(fields[0].partition("-")[0], 16)
-    return 0
+            start, end = (int(address, 16) for address in fields[0].split("-"))
+            return start, end - start
+    return 0, 0

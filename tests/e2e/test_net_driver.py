@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pastryd.errors import UnreachableError
+from pastryd.errors import StoreError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net import driver as driver_module
 from pastryd.net.driver import Driver, clock
@@ -298,3 +298,13 @@ async def test_results_that_nobody_waits_for_any_more_are_counted(sides: Sides) 
     side.driver.abandon(1)
     side.does(lambda core: core.outbox.events.append(Completion(1, "late")))
     assert side.stats.counters == {"completions_unclaimed": 1}
+
+
+async def test_an_error_that_says_what_to_do_stops_the_node_with_its_words(
+    sides: Sides,
+) -> None:
+    _, b = sides
+    b.driver.fail(StoreError("the disk is gone; look for it"))
+    with pytest.raises(StoreError, match="look for it"):
+        await b.driver.stopped
+    assert b.log.events == [("node_failed", {"error": "the disk is gone; look for it"})]

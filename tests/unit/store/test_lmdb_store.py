@@ -171,6 +171,79 @@ def test_an_error_of_the_disk_is_failed_and_not_an_exception(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_store_that_gave_up_says_so_whatever_it_is_asked(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.apply([write(1, 100_000)])
+
+    def begin(*_: object, **__: object) -> object:
+        raise lmdb.PanicError("Update of meta page failed or environment had fatal error")
+
+    store._tree._begin = begin
+    for ask in (
+        lambda: value_in(store, 1),
+        lambda: list(store.names()),
+        lambda: store.apply([write(2, 100_000)]),
+        lambda: store.apply([write(2, 100)]),
+    ):
+        with pytest.raises(StoreError, match="start the node again"):
+            ask()
+    store.close()
+
+
+def test_an_item_whose_pages_are_damaged_is_not_there(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.apply([write(1, 100_000)])
+
+    class Damaged:
+        def get(self, name: Name) -> bytes:
+            raise lmdb.CorruptedError("a page of another kind")
+
+        def abort(self) -> None: ...
+
+    store._tree._begin = lambda *_: Damaged()
+    assert value_in(store, 1) is None
+    store.close()
+
+
+def test_an_empty_file_beside_a_journal_is_refused(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.apply([write(1, 100)])
+    store.close()
+    data = tmp_path / "store" / "data.mdb"
+    for spoil in (lambda: os.truncate(data, 0), data.unlink):
+        spoil()
+        with pytest.raises(StoreError, match="cut short"):
+            LmdbStore(tmp_path, 16 * MIB)
+
+
+def test_under_a_much_smaller_capacity_there_is_room_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lmdb_tree, "MAP_SLACK_BYTES", MIB)
+    store = LmdbStore(tmp_path, 64 * MIB)
+    for number in range(20):
+        assert store.apply([write(number, MIB)]) == [OK]
+    store.close()
+    store = LmdbStore(tmp_path, 4 * MIB)
+    assert [store.apply([DeleteItem(0, name_of(n))]) for n in range(18)] == [[OK]] * 18
+    assert store.apply([write(50, 1000)]) == [OK]
+    store.close()
+
+
+def test_a_disk_that_does_not_even_say_how_full_it_is_is_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(5, os.strerror(5))
+
+    store._tree._begin = fail
+    monkeypatch.setattr(os, "statvfs", fail)
+    assert store.apply([write(1, 100_000)]) == [WriteStatus.FAILED]
+    store.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 8 MiB."""

@@ -1,5 +1,6 @@
 """What was read of the store does not stay resident, and can still be read."""
 
+import mmap
 import os
 import sys
 from hashlib import sha256
@@ -53,3 +54,15 @@ def test_a_file_that_is_not_mapped_has_nothing_to_let_go_of(tmp_path: Path) -> N
     file.write_bytes(bytes(MIB))
     MappedFile(file).release()
     assert file.read_bytes() == bytes(MIB)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells where a file is mapped")
+def test_what_lies_behind_the_map_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(4 * mmap.PAGESIZE))
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 2 * mmap.PAGESIZE):
+        mapped = MappedFile(file)
+        told: list[int] = []
+        mapped._madvise = lambda address, length, advice: told.append(length)
+        mapped.release()
+        assert told == [2 * mmap.PAGESIZE]
