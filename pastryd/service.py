@@ -7,6 +7,7 @@ and settings' sources are `cli/`'s.
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -103,6 +104,8 @@ class Service:
         self._executor: StoreExecutor | None = None
         self._driver: Driver | None = None
         self._scrubber: Scrubber
+        self._scrubbing = threading.Lock()
+        """Held while a thread looks at items."""
         self._record = record
         self._recording: RecordFile | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -185,8 +188,11 @@ class Service:
             with suppress(StoreError):
                 remember_peers(self._store, self._live_endpoints())
                 self._scrubber.save(clock())
-        self._store.close()
-        self._store = None
+        store, self._store = self._store, None
+        # A step that began goes on although its task was cancelled, and looks into the map.
+        await asyncio.to_thread(self._scrubbing.acquire)
+        store.close()
+        self._scrubbing.release()
 
     async def wait_stopped(self) -> None:
         """Return when the node has stopped; raises what made it stop."""
@@ -346,9 +352,12 @@ class Service:
 
     def _scrub_step(self) -> list[Name]:
         """Look at some items, and keep none of them: each small one maps 16 pages of the file."""
-        corrupt = self._scrubber.step(clock())
-        self._opened_store.release_memory()
-        return corrupt
+        with self._scrubbing:
+            if self._store is None:
+                return []  # it was stopped before we began
+            corrupt = self._scrubber.step(clock())
+            self._store.release_memory()
+            return corrupt
 
     async def _release_memory(self) -> None:
         """Keep what was read of the store in the page cache only."""

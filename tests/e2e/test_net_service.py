@@ -2,17 +2,21 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from pastryd import service as service_module
 from pastryd.client import Client
 from pastryd.config import Config
 from pastryd.errors import NotFoundError, UnreachableError
+from pastryd.ids import Name
 from pastryd.net.keys import read_network_key
 from pastryd.net.udp import PortTakenError
+from pastryd.protocol.items import verify
 from pastryd.service import Service
 
 pytestmark = pytest.mark.e2e
@@ -93,6 +97,34 @@ async def test_a_restart_keeps_identity_and_data_and_needs_no_bootstrap(nodes: N
         assert await client.get(key) == b"kept"
         assert len((await client.ring()).nodes) == 2
     assert second.node.active
+
+
+async def test_the_store_stays_open_while_a_thread_looks_at_an_item(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = nodes.settings("first")
+    first = await nodes.start(settings)
+    async with Client(first.address) as client:
+        await client.put(os.urandom(100_000))
+    await first.stop()
+    looking, go_on = threading.Event(), threading.Event()
+    whole: list[bool] = []
+
+    def look(name: Name, data: memoryview) -> bool:
+        looking.set()
+        assert go_on.wait(30)
+        whole.append(verify(name, data))
+        return True
+
+    monkeypatch.setattr(service_module, "verify", look)
+    again = await nodes.start(settings)
+    assert await asyncio.to_thread(looking.wait, 30)
+    stopping = asyncio.create_task(again.stop())
+    done, _ = await asyncio.wait([stopping], timeout=0.05)
+    assert not done
+    go_on.set()
+    await stopping
+    assert whole == [True]
 
 
 async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:
