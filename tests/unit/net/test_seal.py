@@ -190,3 +190,15 @@ def test_every_refusal_has_its_reason() -> None:
         "datagrams_wrong_version": 1,
         "datagrams_unknown_kind": 1,
     }
+
+
+def test_the_last_counter_of_all_at_the_head_of_a_train_is_a_counter_like_others() -> None:
+    a, b = Side(1), Side(2)
+    train = b""
+    for counter in (2**64 - 1, 0):
+        a.seal(b)
+        a.table._sessions[b.public_key].counter = counter
+        train += a.seal(b, b"payload")
+    step = len(b"payload") + OVERHEAD_BYTES
+    opened = b.table.open_train(memoryview(train), step, _HERE, 0.0)
+    assert [payload for payloads, _, _ in opened for payload in payloads] == [b"payload"]
