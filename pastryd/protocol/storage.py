@@ -8,6 +8,7 @@ forgotten (`forget`), so that repair brings a good one.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from pastryd.ids import Name, position_of
 from pastryd.protocol.context import Context
@@ -31,10 +32,6 @@ WRITES_MAX = 8192
 JOINED_MAX = 256
 
 
-def _ignore(status: WriteStatus, now: float) -> None:
-    """Take a result that nobody waits for."""
-
-
 class Storage:
     """Items on disk and objects in transit."""
 
@@ -45,6 +42,7 @@ class Storage:
         "_deletes",
         "_pins",
         "_reads",
+        "_spoiled",
         "_ticket",
         "_tickets",
         "_writes",
@@ -62,10 +60,12 @@ class Storage:
         self.on_stored: Callable[[Name], None] | None = None
         """Told of each item that became durable here, before anybody else is."""
         self._ticket = 0
-        self._reads: dict[int, ThenRead] = {}
+        self._reads: dict[int, tuple[Name, ThenRead]] = {}
         self._tickets: dict[int, tuple[Name, int]] = {}
         self._writes: dict[Name, list[ThenWritten]] = {}
         self._deletes: dict[int, ThenWritten] = {}
+        self._spoiled: set[Name] = set()
+        """Of which a bad copy is on disk, as long as it could not be deleted."""
         self._cache: OrderedDict[Name, Value] = OrderedDict()
         self._cache_bytes = 0
         self._pins: dict[Name, int] = {}
@@ -101,7 +101,7 @@ class Storage:
             then(None, 0, now)
             return
         self._ticket = ticket = self._ticket + 1
-        self._reads[ticket] = then
+        self._reads[ticket] = (name, then)
         self._context.outbox.store.append(ReadItem(ticket, name, offset, length))
 
     # -- writing --
@@ -130,6 +130,11 @@ class Storage:
         self._ticket = ticket = self._ticket + 1
         self._writes[name] = [then]
         self._tickets[ticket] = (name, len(value))
+        if name in self._spoiled:
+            # A store leaves what it has as it is.
+            self._ticket += 1
+            self._deletes[self._ticket] = partial(self._note_deleted, name)
+            self._context.outbox.store.append(DeleteItem(self._ticket, name))
         self._context.outbox.store.append(WriteItem(ticket, name, value))
 
     def delete(self, name: Name, then: ThenWritten, now: float) -> None:
@@ -150,7 +155,7 @@ class Storage:
             self._deletes[ticket] = then
             self._context.outbox.store.append(DeleteItem(ticket, name))
 
-        self._reads[ticket] = delete_it
+        self._reads[ticket] = (name, delete_it)
         self._context.outbox.store.append(ReadItem(ticket, name, 0, 0))
 
     def forget(self, name: Name, now: float) -> None:
@@ -159,15 +164,28 @@ class Storage:
             self._context.stats.count("bad_copies_dropped")
             self._context.log("bad_copy_dropped", name=name.hex())
             self.drop_cached(name)
-            self.delete(name, _ignore, now)
+            self._spoiled.add(name)
+
+            def deleted(status: WriteStatus, now: float) -> None:
+                if name not in self._writes:  # which deletes first, too
+                    self._note_deleted(name, status, now)
+
+            self.delete(name, deleted, now)
             if self.on_forgotten is not None:
                 self.on_forgotten(now)
+
+    def _note_deleted(self, name: Name, status: WriteStatus, now: float) -> None:
+        if status is WriteStatus.OK:
+            self._spoiled.discard(name)
 
     def store_completed(self, reply: StoreReply, now: float) -> None:
         """Take a reply of the store."""
         if isinstance(reply, ReadDone):
-            then = self._reads.pop(reply.ticket, None)
-            if then is not None:
+            read = self._reads.pop(reply.ticket, None)
+            if read is not None:
+                name, then = read
+                if reply.data is None and name in self.inventory:
+                    self.forget(name, now)  # the disk does not give it back
                 then(reply.data, reply.size, now)
             return
         deleted = self._deletes.pop(reply.ticket, None)
@@ -178,14 +196,17 @@ class Storage:
         if written is None:
             return
         name, size = written
-        if reply.status is WriteStatus.OK:
+        status = reply.status
+        if status is WriteStatus.OK and name in self._spoiled:
+            status = WriteStatus.FAILED  # it has left the bad copy as it was
+        if status is WriteStatus.OK:
             self.inventory.add(name, size)
             if self.on_stored is not None:
                 self.on_stored(name)
         else:
-            self._context.stats.count(f"writes_{reply.status.name.lower()}")
+            self._context.stats.count(f"writes_{status.name.lower()}")
         for waiting in self._writes.pop(name, ()):
-            waiting(reply.status, now)
+            waiting(status, now)
 
     # -- objects in transit --
 

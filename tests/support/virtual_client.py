@@ -33,11 +33,14 @@ class VirtualClient:
         self.session = ClientSession(handle, Config(), Random(9))
         self.results: dict[int, object] = {}
         self.timer_at = float("inf")
+        self.datagrams = 0
+        """Sent and received."""
         network.others[self.endpoint] = self.receive
         request_id = self.session.connect([access.endpoint], 5.0, network.now)
         assert isinstance(self.wait(request_id), Connected)
 
     def receive(self, data: bytes, sender: Handle, now: float) -> None:
+        self.datagrams += 1
         arrived = self.spoils(data, sender)
         if arrived is not None:
             self.session.receive_datagram(arrived, sender, now)
@@ -46,6 +49,7 @@ class VirtualClient:
     def drain(self) -> None:
         outbox = self.session.outbox
         datagrams, outbox.datagrams = outbox.datagrams, []
+        self.datagrams += len(datagrams)
         for data, destination in datagrams:
             endpoint = destination.endpoint if isinstance(destination, Handle) else destination
             if not self.reaches_others and endpoint != self.access.endpoint:

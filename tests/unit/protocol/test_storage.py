@@ -31,6 +31,8 @@ class Disk:
         self.storage = Storage(self.context)
         self.store = MemoryStore(capacity)
         self.requests: list[object] = []
+        self.fails = 0
+        """So many of the next writes and deletes fail."""
 
     def drain(self) -> None:
         store_requests = self.context.outbox.store
@@ -48,7 +50,11 @@ class Disk:
                 )
             else:
                 assert isinstance(request, WriteItem | DeleteItem)
-                (status,) = self.store.apply([request])
+                status = WriteStatus.FAILED
+                if self.fails:
+                    self.fails -= 1
+                else:
+                    (status,) = self.store.apply([request])
                 self.storage.store_completed(WriteDone(request.ticket, status), 0.0)
 
 
@@ -185,3 +191,46 @@ def test_a_bad_copy_is_forgotten_and_can_be_written_again(disk):
     put(disk, b"good", name)
     disk.drain()
     assert get(disk, name) == (b"good", 4)
+
+
+def spoil(disk: Disk, value: bytes) -> Name:
+    """Let the disk spoil an item that is held."""
+    name = name_of(value)
+    put(disk, value)
+    disk.drain()
+    disk.store.apply([DeleteItem(0, name), WriteItem(0, name, b"spoilt")])
+    return name
+
+
+@pytest.mark.parametrize("fails", [0, 1, 2])
+def test_a_bad_copy_that_could_not_be_deleted_is_not_taken_for_the_good_one(
+    disk: Disk, fails: int
+) -> None:
+    name = spoil(disk, b"good")
+    disk.fails = fails
+    disk.storage.forget(name, 0.0)
+    disk.drain()
+    for _ in range(3):
+        put(disk, b"good")
+        disk.drain()
+    assert get(disk, name) == (b"good", 4)
+    assert not disk.storage._spoiled
+
+
+def test_a_write_in_the_step_that_forgets_a_bad_copy_takes_its_place(disk: Disk) -> None:
+    name = spoil(disk, b"good")
+    disk.storage.forget(name, 0.0)
+    statuses = put(disk, b"good")
+    disk.drain()
+    assert statuses == [WriteStatus.OK]
+    assert get(disk, name) == (b"good", 4)
+    assert not disk.storage._spoiled
+
+
+def test_what_the_disk_does_not_give_back_is_not_claimed_any_more(disk: Disk) -> None:
+    put(disk, b"abc")
+    disk.drain()
+    disk.store.apply([DeleteItem(0, name_of(b"abc"))])
+    assert get(disk, name_of(b"abc")) == (None, 0)
+    assert not disk.storage.holds(name_of(b"abc"))
+    assert disk.context.stats.counters["bad_copies_dropped"] == 1
