@@ -195,8 +195,8 @@ def test_every_refusal_has_its_reason() -> None:
 def test_the_last_counter_of_all_at_the_head_of_a_train_is_a_counter_like_others() -> None:
     a, b = Side(1), Side(2)
     train = b""
+    a.seal(b)
     for counter in (2**64 - 1, 0):
-        a.seal(b)
         a.table._sessions[b.public_key].counter = counter
         train += a.seal(b, b"payload")
     step = len(b"payload") + OVERHEAD_BYTES
