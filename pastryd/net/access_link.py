@@ -69,7 +69,7 @@ class AccessLink:
         if not self._nodes:
             raise ConfigError("give at least one node as host:port")
         self._network_key = network_key
-        self._connecting = asyncio.Lock()
+        self._search: asyncio.Task[Connected] | None = None
         self._under_way = asyncio.Semaphore(UNDER_WAY_MAX)
         self._access: Connected | None = None
         self._was_ready = False
@@ -117,10 +117,19 @@ class AccessLink:
         return self._driver
 
     async def connect(self) -> Connected:
-        """Return the access node, looking for one first if there is none."""
-        async with self._connecting:
-            if self._access is not None:
-                return self._access
+        """Return the access node, looking for one first if there is none.
+
+        All who call meanwhile wait for one search; it goes on when one of them is cancelled.
+        """
+        if self._access is not None:
+            return self._access
+        if self._search is None:
+            self._search = asyncio.create_task(self._find_access())
+            self._search.add_done_callback(_note_end)
+        return await asyncio.shield(self._search)
+
+    async def _find_access(self) -> Connected:
+        try:
             driver, session = self._open_driver, self._session
             shown = ", ".join(map(show_endpoint, self._nodes))
             endpoints = await resolve_all(self._nodes)
@@ -139,6 +148,8 @@ class AccessLink:
             self._access = result
             self._was_ready = result.active
             return result
+        finally:
+            self._search = None
 
     async def ask(
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
@@ -235,6 +246,12 @@ def fail(reply: Reply, what: str) -> NoReturn:
     if status is AnswerStatus.NOT_READY:
         raise RefusedError(f"{what}: the access node has not joined its ring yet; try again")
     raise RefusedError(f"{what}: the access node refused the request; is it the same version?")
+
+
+def _note_end(search: asyncio.Task[Connected]) -> None:
+    """Look at how a search ended; all who waited may have been cancelled."""
+    if not search.cancelled():
+        search.exception()
 
 
 def _no_store(request: StoreRequest) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import io
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from random import Random
 
 import pytest
@@ -242,6 +243,36 @@ async def test_another_network_key_gets_no_answer(monkeypatch: pytest.MonkeyPatc
             await client.ping()
     assert running.node.context.stats.counters["datagrams_bad_seal"] > 0
     running.driver.stop()
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where nobody answers, which is known soon."""
+    monkeypatch.setattr(access_link, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{made.getsockname()[1]}"
+
+
+async def test_calls_that_come_while_one_is_connecting_share_its_search(silent: str) -> None:
+    async with Client(silent) as client:
+        calls = (client.ping(), client.get("0" * 64), client.status(), client.put(b"data"))
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert [type(error) for error in errors] == [UnreachableError] * 4
+        assert client._link._session._request_id == 1
+
+
+async def test_who_is_cancelled_while_it_connects_leaves_the_search_to_the_others(
+    silent: str,
+) -> None:
+    async with Client(silent) as client:
+        calls = [asyncio.create_task(client.ping()) for _ in range(3)]
+        while not client._link._session._request_id:
+            await asyncio.sleep(0)
+        calls[0].cancel()
+        errors = await asyncio.gather(*calls, client.ping(), return_exceptions=True)
+        assert isinstance(errors[0], asyncio.CancelledError)
+        assert [type(error) for error in errors[1:]] == [UnreachableError] * 3
 
 
 async def test_another_node_is_asked_when_the_first_one_falls_silent() -> None:
