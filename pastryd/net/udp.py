@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+from ipaddress import ip_address
 
 from pastryd.errors import PastryError
 from pastryd.net.seal import Address
@@ -211,7 +212,7 @@ class UdpSocket:
         """Return what the kernel wants to hear for an endpoint; None: not with this socket."""
         host, port = endpoint
         address: Address | None
-        if not host or not 0 < port < 65_536:
+        if not _is_numeric(host) or not 0 < port < 65_536:
             address = None
         elif ":" not in host:
             address = (_MAPPED + host, port) if self._is_ipv6 else endpoint
@@ -225,15 +226,25 @@ class UdpSocket:
         return address
 
 
+def _is_numeric(host: str) -> bool:
+    """Tell an IP address from all else, which the kernel's side would resolve, or raise at."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _scoped(host: str, port: int) -> Address | None:
     """Resolve a zone (`fe80::1%eth0`) once, not on each send."""
     bare, _, zone = host.partition("%")
     if not zone:
         return host, port
     try:
-        return bare, port, 0, int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
-    except OSError:
+        scope = int(zone) if zone.isdigit() else socket.if_nametoindex(zone)
+    except (OSError, ValueError):
         return None
+    return (bare, port, 0, scope) if scope < 1 << 32 else None
 
 
 def _bind(listen: Endpoint) -> socket.socket:

@@ -20,6 +20,7 @@ from pastryd.protocol.path_prober import PathProber
 from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint
 from pastryd.state.peers import Liveness, Peer
+from pastryd.wire.addresses import host_from_bytes, host_to_bytes
 from pastryd.wire.messages import Echo, Welcome
 
 LEARN_AFTER = 16
@@ -331,5 +332,14 @@ def _read_side(nodes: list[dict[str, str]]) -> dict[NodeId, Endpoint]:
         host, _, port = node["address"].rpartition(":")
         node_id = _read_id(node)
         if host and node["liveness"] == Liveness.ALIVE.value:
-            side[node_id] = (host.removeprefix("[").removesuffix("]"), int(port))
+            side[node_id] = _read_endpoint(host.removeprefix("[").removesuffix("]"), int(port))
     return side
+
+
+def _read_endpoint(host: str, port: int) -> Endpoint:
+    """Return one form of an address: a machine that is named in several ways is one."""
+    if "%" in host:
+        raise ValueError("a zone, which means nothing on another machine")
+    if not 0 < port < 65_536:
+        raise ValueError("not a port")
+    return host_from_bytes(host_to_bytes(host)), port

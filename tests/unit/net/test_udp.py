@@ -82,6 +82,18 @@ def test_what_cannot_be_sent_is_counted_and_gone() -> None:
     assert stats.counters["datagrams_too_long"] == 1
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["a\0b", "ü" * 70, "\ud800", "name", "::x", "1.2.3.4%1"]
+    + [f"fe80::1%{zone}" for zone in ("²", "a\0b", "\ud800", "no-such-zone", 1 << 32)],
+)
+def test_what_is_no_numeric_address_is_counted_and_raises_nothing(host: str) -> None:
+    made = UdpSocket(("::", 0), Stats())
+    assert made.send(b"x", (host, 4160))
+    assert made.send_train(bytes(20), 10, (host, 4160)) == 20
+    assert made.stats.counters == {"datagrams_unroutable": 3}
+
+
 def test_the_buffers_are_what_the_kernel_gave() -> None:
     made = UdpSocket(("127.0.0.1", 0), Stats())
     assert made.receive_buffer_bytes >= 1 << 16

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from ipaddress import IPv6Address
 from itertools import pairwise
 from random import Random
 
@@ -27,7 +28,7 @@ NOW = 100.0
 
 
 def endpoint_of(node_id: NodeId) -> Endpoint:
-    return f"node{node_id:x}", 4160
+    return str(IPv6Address(node_id)), 4160
 
 
 def document_of(
@@ -200,6 +201,18 @@ def test_far_holders_are_for_the_access_node_to_ask() -> None:
     assert known.ring.holder(name, known.now) is not None
 
 
+def test_one_address_written_in_several_ways_is_one() -> None:
+    access, others, _, _ = eight()
+    document = document_of(access, others[:4])
+    ways = ["192.0.2.7", "::ffff:192.0.2.7", "[::FFFF:c000:207]", "::ffff:c000:0207"]
+    shown = [
+        {"id": f"{node_id:032x}", "address": f"{way}:4160", "liveness": "alive"}
+        for node_id, way in zip(others, ways, strict=False)
+    ]
+    known = Known(access, {**document, "leaf_set": {"left": [], "right": shown}})
+    assert set(known.ring._backoffs) == {("192.0.2.7", 4160)}
+
+
 def test_who_fell_silent_is_asked_again_when_it_answers_a_greeting() -> None:
     access, others, name, holders = eight()
     known = Known(access, document_of(access, others))
@@ -287,6 +300,10 @@ def test_no_document_makes_it_raise(document: object) -> None:
     assert known.context.stats.counters["status_unusable"] == 1
 
 
+def _side_of(address: object) -> dict[str, object]:
+    return {"left": [{"id": "0" * 32, "address": address, "liveness": "alive"}], "right": []}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -295,8 +312,11 @@ def test_no_document_makes_it_raise(document: object) -> None:
         {"config": {"replicas": 10**9}},
         {"config": {"replicas": "3"}},
         {"leaf_set": {"left": [{"id": "00", "address": "h:1", "liveness": "alive"}], "right": []}},
-        {"leaf_set": {"left": [{"id": "0" * 32, "address": 7, "liveness": "alive"}], "right": []}},
+        {"leaf_set": _side_of(7)},
         {"leaf_set": {"left": "x", "right": None}},
+        *({"leaf_set": _side_of(f"{host}:4160")} for host in ("a\0b", "name", "\ud800")),
+        *({"leaf_set": _side_of(f"[::1%{zone}]:4160")} for zone in ("²", "a\0b", "1")),
+        *({"leaf_set": _side_of(f"192.0.2.1:{port}")} for port in (0, -1, 65_536, "x", "")),
     ],
 )
 def test_a_document_that_is_wrong_in_one_place_teaches_nothing(change: dict[str, object]) -> None:
