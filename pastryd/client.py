@@ -40,7 +40,14 @@ from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
 from pastryd.net.resolve import show_endpoint
 from pastryd.net.ring_walk import Ring, RingNode, walk_ring
 from pastryd.protocol.client_call import Reply
-from pastryd.protocol.items import IndexEntry, Manifest, ManifestBuilder, Value, is_record_of
+from pastryd.protocol.items import (
+    ENTRIES_PER_KEY,
+    IndexEntry,
+    Manifest,
+    ManifestBuilder,
+    Value,
+    is_record_of,
+)
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 RESERVED_BYTES_MAX = 64 << 20
@@ -378,13 +385,17 @@ def _from_hex(text: str, length: int, what: str, where: str) -> bytes:
 
 
 def _entries(key: Name, data: Value) -> list[IndexEntry]:
-    """Return the well-formed entries of a key among the records of an answer."""
+    """Return the well-formed entries of a key among the records of an answer.
+
+    The smallest first: no lie costs more than the truth.
+    """
     try:
         records = msgpack.unpackb(data)
         usable = [r for r in records if isinstance(r, bytes) and is_record_of(key, r)]
     except (ValueError, TypeError, msgpack.UnpackException):
         return []
-    return [IndexEntry.decode(record) for record in usable]
+    entries = [IndexEntry.decode(record) for record in dict.fromkeys(usable)]
+    return sorted(entries, key=lambda entry: entry.size)[:ENTRIES_PER_KEY]
 
 
 __all__ = [

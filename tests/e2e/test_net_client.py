@@ -176,7 +176,7 @@ async def test_a_lying_index_entry_is_passed_over_when_the_output_can_begin_agai
 ) -> None:
     data = os.urandom(CHUNK_BYTES + 10)
     key = Name(bytes.fromhex(_sha(data)))
-    _lie(running, key, os.urandom(3 * CHUNK_BYTES))
+    _lie(running, key, os.urandom(CHUNK_BYTES + 9))
     async with Client(running.address) as client:
         with pytest.raises(CorruptError):
             await client.get(key.hex())
@@ -198,6 +198,17 @@ async def test_an_entry_that_lies_of_its_size_alone_leaves_nothing_in_a_get(
     async with Client(running.address) as client:
         await client.put(data)
         assert await client.get(key.hex()) == data
+
+
+async def test_an_entry_that_claims_more_than_the_true_one_is_not_even_tried(
+    running: Running,
+) -> None:
+    data = os.urandom(CHUNK_BYTES + 10)
+    _lie(running, Name(bytes.fromhex(_sha(data))), bytes(3 * CHUNK_BYTES))
+    async with Client(running.address) as client:
+        key = (await client.put(data)).key
+        pieces = [bytes(piece) async for piece in client.stream(key)]  # would raise at a lie
+        assert b"".join(pieces) == data
 
 
 async def test_a_lost_chunk_is_not_found_and_not_half_a_blob(running: Running) -> None:
