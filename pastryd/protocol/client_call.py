@@ -13,6 +13,8 @@ from pastryd.wire.verbs import AnswerStatus, Verb
 
 PULL_ATTEMPTS = 3
 """An answer's object may have left the access node's cache before it was pulled: ask again."""
+DIRECT_SHARE = 2 / 3
+"""Of the time left, what a pull from holders may use; the rest is for the access node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
-from pastryd.protocol.client_call import Call, NoReply, Reply
+from pastryd.protocol.client_call import DIRECT_SHARE, Call, NoReply, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.client_search import AccessSearch
@@ -411,7 +411,7 @@ class ClientSession:
         call.pulling = (name, on_done)
         size = message.size if message.size <= OBJECT_BYTES_MAX else None
         holders = [peer, *self._ring.others(name, peer)] if call.direct else [peer]
-        left_s = max(0.0, call.deadline - now)
+        left_s = max(0.0, call.deadline - now) * (DIRECT_SHARE if call.direct else 1)
         self._transfer.pull(name, size, holders, on_done, now, deadline_s=left_s)
 
     def _stop_asking(self, call: Call) -> None:

@@ -201,6 +201,25 @@ def test_a_holder_that_only_drips_leaves_time_for_the_access_node() -> None:
     assert ring.client.get(value).after_s < 20
 
 
+def test_holders_that_never_come_to_an_end_leave_time_for_the_access_node() -> None:
+    ring = Ring(8)
+    value = ring.put_elsewhere(100_000)
+    heard_at = 0.0
+
+    def spoil(data: bytes, sender: Handle) -> bytes | None:
+        nonlocal heard_at
+        if sender.id == ring.client.access.id or not isinstance(decode(data), Segment):
+            return data
+        if ring.network.now < heard_at + 1:
+            return None
+        heard_at = ring.network.now  # a sign of life, and that for longer than anybody waits
+        return data
+
+    ring.client.spoils = spoil
+    ring.client.get(value)
+    assert ring.passed_over == 1
+
+
 def test_a_holder_that_is_later_each_time_costs_a_get_no_more_than_a_moment() -> None:
     ring = Ring(8)
     slow = ring.holders(ring.put_elsewhere())[0]
