@@ -62,8 +62,11 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
 def _print_key(result: "PutResult", file: str, common: Common, *, alone: bool) -> None:
     document = {"key": result.key, "size": result.size, "copies": result.copies, "file": file}
     text = result.key if alone else checksum_line(result.key, file)
+    line = json.dumps(document) if common.as_json else text
     with exits.named("stdout"):
-        print(json.dumps(document) if common.as_json else text, flush=True)
+        # A name is bytes, which stdout's encoding may not have, and the key must not be lost.
+        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
+        sys.stdout.flush()
 
 
 async def _read_stdin() -> AsyncIterator[bytes]:

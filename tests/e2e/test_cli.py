@@ -77,6 +77,20 @@ def test_several_files_are_told_apart_as_sha256sum_does(
     assert [(d["key"], d["file"]) for d in documents] == [(sha256(n.encode()), n) for n in names]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_names_that_are_no_text_are_printed_as_they_are(
+    ring: list[RingNode], tmp_path: Path, encoding: str
+) -> None:
+    names = [bytes(tmp_path) + name for name in (b"/odd\xff", b"/\xc3\xbc")]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(name)
+    arguments = ("put", *map(os.fsdecode, names))
+    put = pastry(*arguments, node=ring[0].address, PYTHONIOENCODING=encoding)
+    lines = [sha256(name).encode() + b"  " + name for name in names]
+    assert (put.status, put.out.splitlines(), put.err) == (0, lines, "")
+
+
 def test_stat_says_where_each_replica_lies(ring: list[RingNode]) -> None:
     content = random.Random(2).randbytes(2_500_000)
     key = pastry("put", "-", node=ring[0].address, stdin=content).out.decode().strip()
