@@ -5,21 +5,17 @@ fsync, rename, fsync of the directory. Devices and pipes are written to directly
 regular files are replaced. Reads and writes that may block for ever run in threads of their own.
 """
 
-import asyncio
-import contextlib
 import os
 import stat
-import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
 
 from pastryd.cli.exits import named
 from pastryd.errors import ConfigError
+from pastryd.net.threads import in_thread
 
 CHUNK_BYTES = 1 << 20
-_T = TypeVar("_T")
 
 
 def check_readable(path: str) -> None:
@@ -51,35 +47,6 @@ def checksum_line(key: str, path: str) -> str:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
-
-
-async def in_thread(function: Callable[[], _T]) -> _T:
-    """Run a call that may block for ever; whoever is cancelled does not wait for it.
-
-    asyncio's own executor joins its threads at exit, so Ctrl-C would hang on a silent pipe.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
-
-    def resolve(result: _T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)  # type: ignore[arg-type]
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        result, failure = None, None
-        try:
-            result = function()
-        except BaseException as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve, result, failure)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await done
 
 
 async def open_descriptor(path: str | Path, flags: int) -> int:

@@ -12,7 +12,6 @@ from pastryd.cli.files import (
     OutputFile,
     check_readable,
     checksum_line,
-    in_thread,
     open_descriptor,
     read_descriptor,
 )
@@ -98,16 +97,6 @@ async def test_a_pipe_is_read_to_its_end() -> None:
     os.close(reading)
 
 
-async def test_whoever_waits_for_a_silent_pipe_can_be_cancelled() -> None:
-    reading, writing = os.pipe()
-    task = asyncio.ensure_future(in_thread(lambda: os.read(reading, 1)))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    os.close(writing)
-
-
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY])
 async def test_whoever_waits_for_the_other_end_of_a_pipe_can_be_cancelled(
     tmp_path: Path, flags: int
@@ -119,11 +108,6 @@ async def test_whoever_waits_for_the_other_end_of_a_pipe_can_be_cancelled(
     with pytest.raises(asyncio.CancelledError):
         await task
     os.close(os.open(tmp_path / "pipe", os.O_RDWR))  # lets the thread end
-
-
-async def test_an_error_in_the_thread_reaches_whoever_waits() -> None:
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        await in_thread(lambda: os.write(-1, b""))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this platform")
