@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from random import Random
 from typing import NoReturn
@@ -25,14 +26,14 @@ from pastryd.errors import (
     UnreachableError,
 )
 from pastryd.net.driver import Driver, clock
-from pastryd.net.resolve import parse_endpoint, resolve_all, show_endpoint
+from pastryd.net.resolve import parse_endpoint, resolve_in_turn, show_endpoint
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
 from pastryd.protocol.client_call import Connected, NoReply, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
 from pastryd.wire.verbs import AnswerStatus, Verb
 
@@ -130,26 +131,26 @@ class AccessLink:
 
     async def _find_access(self) -> Connected:
         try:
-            driver, session = self._open_driver, self._session
             shown = ", ".join(map(show_endpoint, self._nodes))
-            endpoints = await resolve_all(self._nodes)
-            if not endpoints:
-                raise UnreachableError(
-                    f"no address known for {shown}; check the name, or use an IP"
-                )
-            result = await driver.command(
-                lambda now: session.connect(endpoints, CONNECT_TIMEOUT_S, now)
-            )
-            if not isinstance(result, Connected):
-                raise UnreachableError(
-                    f"no answer from {shown}; is pastryd running there, and is the network key "
-                    "the same?"
-                )
-            self._access = result
-            self._was_ready = result.active
-            return result
+            failure = f"no address known for {shown}; check the name, or use an IP"
+            async with aclosing(resolve_in_turn(self._nodes)) as found:
+                async for endpoints in found:
+                    result = await self._greet(endpoints)
+                    if isinstance(result, Connected):
+                        self._access = result
+                        self._was_ready = result.active
+                        return result
+                    failure = (
+                        f"no answer from {shown}; is pastryd running there, and is the network key "
+                        "the same?"
+                    )
+            raise UnreachableError(failure)
         finally:
             self._search = None
+
+    async def _greet(self, endpoints: list[Endpoint]) -> object:
+        driver, session = self._open_driver, self._session
+        return await driver.command(lambda now: session.connect(endpoints, CONNECT_TIMEOUT_S, now))
 
     async def ask(
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float

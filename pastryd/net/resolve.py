@@ -7,14 +7,18 @@ that is for the caller to retry.
 import asyncio
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from functools import partial
 from ipaddress import IPv6Address
 
 from pastryd.errors import ConfigError
+from pastryd.net.threads import in_thread
 from pastryd.state.handle import Endpoint
 
 DEFAULT_PORT = 4160
 ADDRESSES_MAX = 64
+SLOW_S = 1.0
+"""How long one name may keep those waiting that are known already."""
 
 _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")
 
@@ -71,12 +75,36 @@ def parse_listen(text: str) -> Endpoint:
 async def resolve(endpoint: Endpoint) -> list[Endpoint]:
     """Return all addresses of a name now; none if it does not resolve."""
     host, port = endpoint
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_DGRAM)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = look_up(flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
-        return []
+        try:
+            found = await in_thread(look_up)
+        except (OSError, UnicodeError):
+            return []
     addresses = dict.fromkeys((str(address[4][0]), port) for address in found)
     return list(addresses)[:ADDRESSES_MAX]
+
+
+async def resolve_in_turn(endpoints: Iterable[Endpoint]) -> AsyncGenerator[list[Endpoint], None]:
+    """Yield the addresses of several names, in order, each once; those of slow names later."""
+    lookups = [asyncio.ensure_future(resolve(endpoint)) for endpoint in endpoints]
+    told: set[Endpoint] = set()
+    try:
+        await asyncio.wait(lookups, timeout=SLOW_S)
+        while lookups:
+            done = [lookup for lookup in lookups if lookup.done()]
+            lookups = [lookup for lookup in lookups if not lookup.done()]
+            found = dict.fromkeys(address for lookup in done for address in lookup.result())
+            if new := [address for address in found if address not in told]:
+                told.update(new)
+                yield new
+            if lookups:
+                await asyncio.wait(lookups, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for lookup in lookups:
+            lookup.cancel()
 
 
 async def resolve_all(endpoints: Iterable[Endpoint]) -> list[Endpoint]:

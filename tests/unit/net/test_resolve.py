@@ -1,9 +1,23 @@
 """`net/resolve.py`: addresses as people write them."""
 
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from pastryd.errors import ConfigError
-from pastryd.net.resolve import parse_endpoint, parse_listen, resolve_all, show_endpoint
+from pastryd.net import resolve as resolver
+from pastryd.net.resolve import (
+    parse_endpoint,
+    parse_listen,
+    resolve,
+    resolve_all,
+    resolve_in_turn,
+    show_endpoint,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +84,47 @@ def test_what_is_shown_can_be_parsed_again() -> None:
 async def test_numeric_addresses_resolve_to_themselves_once_and_unknown_names_to_nothing() -> None:
     given = [("192.0.2.1", 1), ("::1", 2), ("192.0.2.1", 1), ("nowhere.invalid", 3)]
     assert await resolve_all(given) == [("192.0.2.1", 1), ("::1", 2)]
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A name service that says where slow.example is when the event is set."""
+    may_answer = threading.Event()
+    known = socket.getaddrinfo
+
+    def look_up(host: str, *arguments: Any, flags: int = 0, **more: Any) -> Any:
+        if host == "slow.example" and not flags & socket.AI_NUMERICHOST:
+            may_answer.wait(10)
+            host = "192.0.2.2"
+        return known(host, *arguments, flags=flags, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(resolver, "SLOW_S", 0.01)
+    yield may_answer
+    may_answer.set()
+
+
+def test_who_gives_up_does_not_wait_for_the_name_service(answers: threading.Event) -> None:
+    async def give_up() -> None:
+        task = asyncio.ensure_future(resolve(("slow.example", 1)))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    waiting = threading.active_count()
+    asyncio.run(give_up())
+    assert threading.active_count() > waiting  # the question is still open
+
+
+async def test_slow_names_come_later_than_the_others(answers: threading.Event) -> None:
+    found = resolve_in_turn([("slow.example", 1), ("::1", 2), ("nowhere.invalid", 3), ("::1", 2)])
+    assert await anext(found) == [("::1", 2)]
+    answers.set()
+    assert [addresses async for addresses in found] == [[("192.0.2.2", 1)]]
+
+
+async def test_names_that_are_not_slow_come_together() -> None:
+    found = resolve_in_turn([("192.0.2.1", 1), ("::1", 2)])
+    assert [addresses async for addresses in found] == [[("192.0.2.1", 1), ("::1", 2)]]
+    assert [addresses async for addresses in resolve_in_turn([("nowhere.invalid", 3)])] == []
