@@ -7,6 +7,7 @@ regular files are replaced. Reads and writes that may block for ever run in thre
 
 import os
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,13 @@ def checksum_line(key: str, path: str) -> str:
     """Return the line that sha256sum prints for a file; in odd names it escapes what ends lines."""
     escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
     return ("\\" if escaped != path else "") + f"{key}  {escaped}"
+
+
+def _beside(target: Path) -> Path:
+    """Return a name for a new file next to `target`."""
+    # Names are bounded in bytes; half a character is refused by some file systems.
+    cut = os.fsencode(target.name)[:200].decode(sys.getfilesystemencoding(), "ignore")
+    return target.with_name(f".{cut}.{os.urandom(6).hex()}.part")
 
 
 def _reason(error: OSError) -> str:
@@ -94,7 +102,7 @@ class OutputFile:
             if stat.S_ISDIR(mode):
                 raise ConfigError(f"{target}: is a directory; give -o the name of a file")
             if stat.S_ISREG(mode):
-                temporary = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+                temporary = _beside(target)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
                 self._fd = os.open(temporary, flags, 0o666)
                 self._temporary = temporary

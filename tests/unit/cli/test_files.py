@@ -53,6 +53,24 @@ async def test_a_symbolic_link_stays_and_its_target_is_replaced(tmp_path: Path) 
     assert real.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("name", ["ж" * 127, "x" * 255, "\N{PILE OF POO}" * 63])
+async def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
+    async with OutputFile(tmp_path / name) as output:
+        await output.write(b"bytes")
+        output.commit()
+    assert os.listdir(tmp_path) == [name]
+
+
+async def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> None:
+    async with OutputFile(tmp_path / "out"):
+        (left,) = os.listdir(tmp_path)
+    (tmp_path / left).write_bytes(b"left over")
+    async with OutputFile(tmp_path / "out") as output:
+        await output.write(b"bytes")
+        output.commit()
+    assert sorted(os.listdir(tmp_path)) == [left, "out"]
+
+
 async def test_a_device_is_written_to_and_not_replaced() -> None:
     async with OutputFile(Path(os.devnull)) as output:
         await output.write(b"gone")
