@@ -5,6 +5,7 @@ fsync, rename, fsync of the directory. Devices and pipes are written to directly
 regular files are replaced. Reads and writes that may block for ever run in threads of their own.
 """
 
+import contextlib
 import os
 import stat
 import sys
@@ -98,19 +99,26 @@ class OutputFile:
         target = self._target
         try:
             # By the name we were given: /dev/stdout leads to a pipe that has no name of its own.
-            mode = self._path.stat().st_mode if self._path.exists() else stat.S_IFREG
-            if stat.S_ISDIR(mode):
+            there = self._path.stat() if self._path.exists() else None
+            if there is None or stat.S_ISREG(there.st_mode):
+                self._create(there)
+            elif stat.S_ISDIR(there.st_mode):
                 raise ConfigError(f"{target}: is a directory; give -o the name of a file")
-            if stat.S_ISREG(mode):
-                temporary = _beside(target)
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                self._fd = os.open(temporary, flags, 0o666)
-                self._temporary = temporary
             else:
                 self._fd = await open_descriptor(self._path, os.O_WRONLY)
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self
+
+    def _create(self, there: os.stat_result | None) -> None:
+        """Open the temporary file; what it will replace says who may read it."""
+        temporary = _beside(self._target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(temporary, flags, 0o666 if there is None else 0o600)
+        self._temporary = temporary
+        if there is not None:
+            with contextlib.suppress(OSError):  # a file system without modes
+                os.fchmod(self._fd, there.st_mode & 0o777)
 
     def fileno(self) -> int:
         """Return the descriptor that is written to."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -69,6 +70,19 @@ async def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path: Path) -> N
         await output.write(b"bytes")
         output.commit()
     assert sorted(os.listdir(tmp_path)) == [left, "out"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+async def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "out"
+    target.write_bytes(b"old")
+    target.chmod(mode)
+    async with OutputFile(target) as output:
+        assert stat.S_IMODE(os.fstat(output.fileno()).st_mode) & ~mode == 0  # before any byte
+        await output.write(b"new")
+        output.commit()
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+    assert target.read_bytes() == b"new"
 
 
 async def test_a_device_is_written_to_and_not_replaced() -> None:
