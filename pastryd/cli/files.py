@@ -152,11 +152,12 @@ class OutputFile:
         os.fsync(self._fd)
         os.replace(self._temporary, self._target)
         self._temporary = None
-        directory = os.open(self._target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        with contextlib.suppress(PermissionError):  # one may write into it and not read it
+            directory = os.open(self._target.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
 
     async def __aexit__(
         self,

@@ -1,6 +1,7 @@
 """Files of put and get: what is refused before anything is sent, what a get leaves behind."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
@@ -83,6 +84,23 @@ async def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int)
         output.commit()
     assert stat.S_IMODE(target.stat().st_mode) == mode
     assert target.read_bytes() == b"new"
+
+
+async def test_a_directory_that_cannot_be_read_takes_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def refusing(path: object, flags: int, mode: int = 0o777) -> int:
+        if path == tmp_path:  # root may read everything, so the mode does not do
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, flags, mode)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refusing)
+    async with OutputFile(tmp_path / "out") as output:
+        await output.write(b"bytes")
+        output.commit()
+    assert (tmp_path / "out").read_bytes() == b"bytes"
 
 
 async def test_a_device_is_written_to_and_not_replaced() -> None:
