@@ -99,7 +99,7 @@ class OutputFile:
         target = self._target
         try:
             # By the name we were given: /dev/stdout leads to a pipe that has no name of its own.
-            there = self._path.stat() if self._path.exists() else None
+            there = self._status()
             if there is None or stat.S_ISREG(there.st_mode):
                 self._create(there)
             elif stat.S_ISDIR(there.st_mode):
@@ -109,6 +109,12 @@ class OutputFile:
         except OSError as error:
             raise ConfigError(f"{target}: cannot be written: {_reason(error)}") from None
         return self
+
+    def _status(self) -> os.stat_result | None:
+        """Return what is there; raises `OSError` where nobody can tell, as in a loop of links."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._path.stat()
+        return None
 
     def _create(self, there: os.stat_result | None) -> None:
         """Open the temporary file; what it will replace says who may read it."""

@@ -103,6 +103,23 @@ async def test_a_directory_that_cannot_be_read_takes_a_file(
     assert (tmp_path / "out").read_bytes() == b"bytes"
 
 
+async def test_a_loop_of_symbolic_links_is_told_and_stays(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(ConfigError, match="symbolic links"):
+        async with OutputFile(loop):
+            raise AssertionError("must not get here")
+    assert os.listdir(tmp_path) == ["loop"] and loop.is_symlink()
+
+
+async def test_a_symbolic_link_to_nothing_yet_leads_to_the_new_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    async with OutputFile(tmp_path / "link") as output:
+        await output.write(b"bytes")
+        output.commit()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"bytes"
+
+
 async def test_a_device_is_written_to_and_not_replaced() -> None:
     async with OutputFile(Path(os.devnull)) as output:
         await output.write(b"gone")
