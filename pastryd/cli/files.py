@@ -2,7 +2,8 @@
 
 A get's file appears under its name only when it is whole: temporary file in the same directory,
 fsync, rename, fsync of the directory. Devices and pipes are written to directly, as stdout is; only
-regular files are replaced. Reads and writes that may block for ever run in threads of their own.
+regular files are replaced, and not the one that is our stdout or stderr. Reads and writes that may
+block for ever run in threads of their own.
 """
 
 import contextlib
@@ -54,6 +55,14 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".{cut}.{os.urandom(6).hex()}.part")
 
 
+def _standard_stream(file: os.stat_result) -> int | None:
+    """Return which of stdout and stderr a file is, as with `-o /dev/stdout >> log`."""
+    for fd in (1, 2):
+        if os.path.samestat(file, os.fstat(fd)):
+            return fd
+    return None
+
+
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
@@ -100,8 +109,14 @@ class OutputFile:
         try:
             # By the name we were given: /dev/stdout leads to a pipe that has no name of its own.
             there = self._status()
-            if there is None or stat.S_ISREG(there.st_mode):
-                self._create(there)
+            if there is None:
+                self._create(None)
+            elif stat.S_ISREG(there.st_mode):
+                standard = _standard_stream(there)
+                if standard is None:
+                    self._create(there)
+                else:
+                    self._fd = os.dup(standard)
             elif stat.S_ISDIR(there.st_mode):
                 raise ConfigError(f"{target}: is a directory; give -o the name of a file")
             else:

@@ -287,6 +287,31 @@ def test_the_name_of_a_pipe_without_a_name_is_written_to(ring: list[RingNode]) -
     assert (got.status, got.out, got.err) == (0, b"some bytes", "")
 
 
+@pytest.mark.parametrize(
+    ("line", "content"),
+    [
+        ('"$@" -o /dev/stdout >>log', b"old\nsome bytes"),
+        ('"$@" -o log >>log', b"old\nsome bytes"),
+        ('"$@" -o /dev/stderr 2>>log', b"old\nsome bytes"),
+        ('{ echo new; "$@" -o /dev/stdout; echo end; } >log', b"new\nsome bytesend\n"),
+    ],
+)
+def test_a_file_that_is_our_stdout_or_stderr_goes_on_where_it_is(
+    ring: list[RingNode], tmp_path: Path, line: str, content: bytes
+) -> None:
+    (tmp_path / "log").write_text("old\n")
+    key = pastry("put", "-", node=ring[0].address, stdin=b"some bytes").out.decode().strip()
+    subprocess.run(
+        ["sh", "-c", line, "sh", *tool_command("get", key)],
+        cwd=tmp_path,
+        env=environment(PASTRY_NODE=ring[0].address),
+        timeout=60,
+        check=True,
+    )
+    assert (tmp_path / "log").read_bytes() == content
+    assert os.listdir(tmp_path) == ["log"]
+
+
 def test_a_closed_stderr_keeps_errors_off_stdout_and_stops_nothing(
     ring: list[RingNode], tmp_path: Path
 ) -> None:
