@@ -42,11 +42,13 @@ from pastryd.net.ring_walk import Ring, RingNode, walk_ring
 from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import (
     ENTRIES_PER_KEY,
+    INDEX_ENTRY_BYTES,
     IndexEntry,
     Manifest,
     ManifestBuilder,
     Value,
     is_record_of,
+    name_of,
 )
 from pastryd.wire.verbs import AnswerStatus, Verb
 
@@ -307,6 +309,9 @@ class Client:
         reply = await self._link.ask(Verb.GET, name, 0, None, timeout_s)
         if reply.status not in (AnswerStatus.OK, AnswerStatus.INDEX):
             fail(reply, name.hex())
+        is_object = reply.status is AnswerStatus.OK
+        if is_object and len(reply.data) == INDEX_ENTRY_BYTES and name_of(reply.data) != name:
+            raise NotFoundError(f"{name.hex()}: not found; it names an index entry, not a blob")
         return reply
 
     # -- questions --

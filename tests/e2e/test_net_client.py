@@ -211,6 +211,19 @@ async def test_an_entry_that_claims_more_than_the_true_one_is_not_even_tried(
         assert b"".join(pieces) == data
 
 
+async def test_the_name_of_an_index_entry_is_no_key(running: Running) -> None:
+    async with Client(running.address) as client:
+        await client.put(os.urandom(CHUNK_BYTES + 1))
+        name, record = list(running.node.items.items())[-1]
+        assert name == IndexEntry.decode(record).name
+        with pytest.raises(NotFoundError):
+            await client.get(name.hex())
+        with pytest.raises(NotFoundError):
+            await anext(client.stream(name.hex()))
+        key = (await client.put(bytes(record))).key  # as a blob of its own it is one
+        assert await client.get(key) == record
+
+
 async def test_a_lost_chunk_is_not_found_and_not_half_a_blob(running: Running) -> None:
     data = os.urandom(3 * CHUNK_BYTES)
     async with Client(running.address) as client:
