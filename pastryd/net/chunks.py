@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
 from typing import BinaryIO
 
+from pastryd.errors import ConfigError
 from pastryd.ids import Name
 from pastryd.protocol.items import CHUNK_BYTES
 
@@ -63,12 +64,23 @@ class Chunker:
     def _read(self, file: BinaryIO) -> Chunk | None:
         pieces: list[bytes] = []
         missing = CHUNK_BYTES
-        while missing and (piece := file.read(missing)):
+        while missing and (piece := _read_blocking(file, missing)):
             pieces.append(piece)
             missing -= len(piece)
         if not pieces:
             return None
         return self._hash(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def _read_blocking(file: BinaryIO, size: int) -> bytes:
+    """Read up to `size` bytes; none at the end only."""
+    piece: bytes | None = file.read(size)
+    if piece is None:
+        raise ConfigError(
+            "the source has nothing to read yet, and does not block; give one that blocks, or an "
+            "asynchronous iterator"
+        )
+    return piece
 
 
 async def _regroup(pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

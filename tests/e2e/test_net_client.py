@@ -103,6 +103,17 @@ async def test_a_source_may_come_in_pieces_of_any_size(running: Running) -> None
         assert len(running.node.items) == 3 + 2
 
 
+async def test_a_source_that_has_nothing_yet_is_not_taken_for_its_end(running: Running) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.write(writing, b"some bytes")
+    async with Client(running.address) as client:
+        with open(reading, "rb", buffering=0) as source, pytest.raises(ConfigError, match="block"):
+            await client.put(source)
+    os.close(writing)
+    assert not running.node.items
+
+
 async def test_what_nobody_has_is_not_found(running: Running) -> None:
     async with Client(running.address) as client:
         with pytest.raises(NotFoundError):
