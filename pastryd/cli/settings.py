@@ -120,7 +120,12 @@ def _endpoint(value: Value) -> str:
 def _path(value: Value) -> Path:
     if not isinstance(value, str | Path) or str(value) == "":
         raise ConfigError("give a path")
-    return Path(value).expanduser()
+    return _expanded(value)
+
+
+def _expanded(path: str | Path) -> Path:
+    """Return a path whose `~` is the home directory; of nobody's home it stays as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def _choice(*allowed: str) -> Callable[[Value], str]:
@@ -193,7 +198,7 @@ class _File:
 
 def _named_in(environment: Mapping[str, str]) -> Path | None:
     named = environment.get(ENVIRONMENT_PREFIX + "CONFIG")
-    return Path(named).expanduser() if named else None
+    return _expanded(named) if named else None
 
 
 def _read_file(path: Path, *, must_exist: bool) -> _File:

@@ -5,6 +5,7 @@ what a general HKDF object costs.
 """
 
 import hmac
+import os
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,9 +37,13 @@ def derive_network_key(content: bytes) -> bytes:
 
 
 def read_network_key(path: Path | None) -> bytes:
-    """Return the network key of a key file, the public one for None. Raises `ConfigError`."""
+    """Return the network key of a key file, the public one for None; `~` is the home directory.
+
+    Raises `ConfigError`.
+    """
     if path is None:
         return PUBLIC_NETWORK_KEY
+    path = Path(os.path.expanduser(path))
     try:
         with path.open("rb") as file:
             content = file.read(_KEY_FILE_BYTES_MAX + 1)

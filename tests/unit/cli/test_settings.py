@@ -124,3 +124,8 @@ def test_the_name_of_a_bad_environment_variable_is_told(config_file: Path) -> No
     config_file.write_text("")
     with pytest.raises(ConfigError, match=r"PASTRYD_CAPACITY: cannot use 'lots'"):
         load_settings({}, {"PASTRYD_CAPACITY": "lots"}, config_file)
+
+
+def test_the_home_directory_of_nobody_is_a_path_like_others() -> None:
+    path = "~nobody-of-this-name/key"
+    assert load_settings({"network-key-file": path}, {}).network_key_file == Path(path)

@@ -32,6 +32,14 @@ def test_no_file_means_the_public_key() -> None:
     assert read_network_key(None) == PUBLIC_NETWORK_KEY
 
 
+def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "key").write_text("secret")
+    assert read_network_key(Path("~/key")) == derive_network_key(b"secret")
+    with pytest.raises(ConfigError, match="cannot read network key file"):
+        read_network_key(Path("~nobody-of-this-name/key"))
+
+
 def test_a_missing_or_empty_file_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read network key file"):
         read_network_key(tmp_path / "missing")
