@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pastryd.errors import CorruptError, NotFoundError, UnreachableError
+from pastryd.errors import CorruptError, PastryError
 
 QUESTIONS_AT_ONCE = 16
 NODES_MAX = 100_000
@@ -39,9 +39,10 @@ async def walk_ring(
 ) -> Ring:
     """Return the ring; `status_of` asks the access node (None) or the node with an id.
 
-    A node that nobody told its own address is shown where others see it.
+    A node that nobody told its own address is shown where others see it. One whose document is
+    strange, or that cannot be asked, is none; the access node's errors are raised.
     """
-    own = await status_of(None)
+    own = _checked(await status_of(None), None)
     seen_at: dict[str, str] = {_text(own, "id"): access_address}
     found: dict[str, Status] = {}
     silent = False
@@ -50,8 +51,9 @@ async def walk_ring(
     async def ask(node_id: str) -> Status | None:
         async with room:
             try:
-                return await status_of(node_id)
-            except (NotFoundError, UnreachableError):
+                status = await status_of(node_id)
+                return _checked(status, node_id)
+            except PastryError:  # whatever it is: one node does not end the walk
                 return None
 
     asked = {_text(own, "id")}
@@ -84,6 +86,16 @@ def is_consistent(ordered: Sequence[Status]) -> bool:
             if side[:1] != true_neighbour:
                 return False
     return True
+
+
+def _checked(status: Status, node_id: str | None) -> Status:
+    """Return a document that says what we need, and speaks of whom we asked; else raise."""
+    _sides(status)
+    for node in (status, *_neighbours(status)):
+        _text(node, "address")
+    if node_id not in (None, _text(status, "id")):
+        raise _strange()
+    return status
 
 
 def _address(status: Status, seen_at: Mapping[str, str]) -> str:

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from pastryd.errors import CorruptError, UnreachableError
+from pastryd.errors import (
+    ConfigError,
+    CorruptError,
+    NotFoundError,
+    PastryError,
+    UnreachableError,
+)
+from pastryd.net.access_link import RefusedError
 from pastryd.net.ring_walk import walk_ring
 
 Status = dict[str, Any]
@@ -68,6 +75,40 @@ async def test_a_node_that_does_not_know_its_address_is_shown_where_others_see_i
     nodes[f"{0:032x}"]["address"] = nodes[f"{1:032x}"]["address"] = ":4160"
     addresses = [node.address for node in (await _walk(nodes)).nodes]
     assert addresses == ["198.51.100.1:4160", "192.0.2.1:1", "192.0.2.2:1"]
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        {"id": 1},
+        {"leaf_set": {"left": [{"id": 7}], "right": []}},
+        {"leaf_set": {"left": [{"id": f"{2:032x}"}], "right": []}},
+        {"leaf_set": None},
+        {"address": None},
+        {"id": f"{4:032x}"},
+    ],
+)
+async def test_a_strange_document_of_another_node_is_as_none(strange: Status) -> None:
+    nodes = _ring(5)
+    nodes[f"{3:032x}"].update(strange)
+    ring = await _walk(nodes)
+    assert not ring.consistent
+    assert [int(node.id, 16) for node in ring.nodes] == [0, 1, 2, 4]
+    assert ring.nodes[-1].status is nodes[f"{4:032x}"]
+
+
+@pytest.mark.parametrize("error", [ConfigError, CorruptError, NotFoundError, RefusedError])
+async def test_a_node_that_cannot_be_asked_ends_no_walk(error: type[PastryError]) -> None:
+    nodes = _ring(5)
+    nodes[f"{3:032x}"]["leaf_set"]["left"].append({"id": "no id", "address": "192.0.2.9:1"})
+
+    async def status_of(node_id: str | None) -> Status:
+        if node_id == "no id":
+            raise error("why")
+        return nodes[node_id or "0" * 32]
+
+    ring = await walk_ring(status_of, "198.51.100.1:4160")
+    assert not ring.consistent and len(ring.nodes) == 5
 
 
 async def test_a_strange_document_is_told() -> None:
