@@ -11,10 +11,17 @@ import click
 from pastryd.cli import exits
 from pastryd.cli.common import Common, command, connected
 from pastryd.cli.render import document_lines, table_lines
+from pastryd.errors import CorruptError
 
 
 def _print(document: dict[str, object], common: Common) -> None:
-    print(json.dumps(document) if common.as_json else "\n".join(document_lines(document)))
+    try:
+        text = json.dumps(document) if common.as_json else "\n".join(document_lines(document))
+    except RecursionError:
+        raise CorruptError(
+            "the node's answer is nested too deeply; is it the same version?"
+        ) from None
+    print(text)
 
 
 @click.argument("key")

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pastryd.net.put_window import Progress
 
+ROWS_MAX = 1000
+COLUMNS_MAX = 32
+PADDED_MAX = 64
+"""What a table shows of a list, and how wide its columns get. A node says what is in the list: with
+a column for each row, or one long cell, 1 MiB would become gigabytes."""
+
 
 @contextlib.contextmanager
 def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
@@ -88,20 +94,25 @@ def document_lines(document: Mapping[str, object], indent: str = "") -> Iterator
             yield from document_lines(value, indent + "  ")
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
             yield f"{label}  {len(value)}"
-            yield from table_lines(value, indent + "  ")
+            yield from table_lines(value[:ROWS_MAX], indent + "  ")
+            if len(value) > ROWS_MAX:
+                yield f"{indent}  ... {len(value) - ROWS_MAX} more; --json has them"
         else:
             yield f"{label}  {_text(value)}"
 
 
 def table_lines(rows: Sequence[Mapping[str, object]], indent: str = "") -> Iterator[str]:
     """Lay rows out in columns, headed by their names."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    every = dict.fromkeys(name for row in rows for name in row)
+    names = list(every)[:COLUMNS_MAX]
     cells = [[name.replace("_", " ") for name in names]]
     cells += [[_text(row.get(name)) for name in names] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths = [min(max(map(len, column)), PADDED_MAX) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield indent + line.rstrip()
+    if len(every) > len(names):
+        yield f"{indent}... {len(every) - len(names)} more columns; --json has them"
 
 
 def _text(value: object) -> str:

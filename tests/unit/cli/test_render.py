@@ -33,6 +33,31 @@ def test_rows_need_not_all_have_the_same_columns() -> None:
     assert list(table_lines([{"a": 1}, {"b": "two"}])) == ["a  b", "1  -", "-  two"]
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{f"a{i}": 1} for i in range(20_000)],
+        [{"a": "x" * 100_000, "b": 1}, *({"a": 1, "b": 2} for _ in range(19_999))],
+    ],
+    ids=["each row its own column", "one long cell"],
+)
+def test_a_table_is_not_much_larger_than_what_it_shows(rows: list[dict[str, object]]) -> None:
+    lines = list(document_lines({"rows": rows}))
+    assert sum(map(len, lines)) < 600_000
+    assert lines[-1] == "  ... 19000 more; --json has them"
+
+
+def test_columns_that_are_too_many_are_counted() -> None:
+    lines = list(table_lines([{f"a{i}": i for i in range(100)}]))
+    assert lines[-1] == "... 68 more columns; --json has them"
+
+
+def test_a_cell_that_is_wide_is_shown_whole() -> None:
+    wide = "x" * 100
+    lines = list(table_lines([{"a": wide, "b": 1}, {"a": "y", "b": 2}]))
+    assert lines[1:] == [f"{wide}  1", f"{'y':64}  2"]
+
+
 def test_nothing_is_no_line() -> None:
     assert list(document_lines({})) == []
 
