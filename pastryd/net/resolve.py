@@ -26,13 +26,14 @@ _BRACKETED = re.compile(r"\[([^\[\]]*)\](?::(.*))?")
 def parse_endpoint(text: str, lowest_port: int = 1) -> Endpoint:
     """Split `host`, `host:port`, `v6` or `[v6]:port`; the port is 4160 when not given."""
     host, port = _split(text.strip())
+    shown = repr(text[:80])
     if not host or re.search(r"[\s/\[\]@]", host) or (":" in host and not _is_ipv6(host)):
-        raise ConfigError(f"{text!r} is not an address; write host:port or [IPv6 address]:port")
+        raise ConfigError(f"{shown} is not an address; write host:port or [IPv6 address]:port")
     if port is None:
         return host, DEFAULT_PORT
-    if not (port.isascii() and port.isdigit()) or not lowest_port <= int(port) < 65_536:
+    if not re.fullmatch("[0-9]{1,20}", port) or not lowest_port <= int(port) < 65_536:
         raise ConfigError(
-            f"{text!r} has no valid port; write host:port with a port from {lowest_port} to 65535"
+            f"{shown} has no valid port; write host:port with a port from {lowest_port} to 65535"
         )
     return host, int(port)
 

@@ -36,6 +36,14 @@ def test_every_usual_form_is_understood(text: str, endpoint: tuple[str, int]) ->
     assert parse_endpoint(text) == endpoint
 
 
+def test_a_port_of_any_length_is_an_error_of_one_short_line() -> None:
+    for text in (f"node:{'9' * 5_000}", f"node:{'0' * 5_000}x", "n o d e" * 1_000):
+        with pytest.raises(ConfigError, match="host:port") as caught:
+            parse_endpoint(text)
+        assert len(str(caught.value)) < 200
+    assert parse_endpoint("node:004160") == ("node", 4160)
+
+
 @pytest.mark.parametrize(
     "text",
     [
