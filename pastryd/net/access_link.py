@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -33,7 +34,7 @@ from pastryd.protocol.client_call import Connected, NoReply, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
-from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.handle import Handle
 from pastryd.stats import Stats
 from pastryd.wire.verbs import AnswerStatus, Verb
 
@@ -90,6 +91,7 @@ class AccessLink:
             receive_window_bytes=window_bytes,
             datagram_bytes_max=max(config.datagram_bytes_max, udp.datagram_bytes_max),
         )
+        self._access = None
         self._session = session = ClientSession(handle, config, rng)
         udp.stats = session.stats
         sessions = SessionTable(
@@ -115,6 +117,9 @@ class AccessLink:
     def _open_driver(self) -> Driver:
         if self._driver is None:
             raise LocalProtocolError("use the client in `async with`")
+        if self._driver.stopped.done():
+            self._driver.stopped.result()  # raises what stopped it, unless it was closed
+            raise LocalProtocolError("the client is closed; use it in `async with`")
         return self._driver
 
     async def connect(self) -> Connected:
@@ -131,11 +136,13 @@ class AccessLink:
 
     async def _find_access(self) -> Connected:
         try:
+            driver, session = self._open_driver, self._session
             shown = ", ".join(map(show_endpoint, self._nodes))
             failure = f"no address known for {shown}; check the name, or use an IP"
             async with aclosing(resolve_in_turn(self._nodes)) as found:
                 async for endpoints in found:
-                    result = await self._greet(endpoints)
+                    connect = partial(session.connect, endpoints, CONNECT_TIMEOUT_S)
+                    result = await driver.command(connect)
                     if isinstance(result, Connected):
                         self._access = result
                         self._was_ready = result.active
@@ -147,10 +154,6 @@ class AccessLink:
             raise UnreachableError(failure)
         finally:
             self._search = None
-
-    async def _greet(self, endpoints: list[Endpoint]) -> object:
-        driver, session = self._open_driver, self._session
-        return await driver.command(lambda now: session.connect(endpoints, CONNECT_TIMEOUT_S, now))
 
     async def ask(
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float

@@ -63,6 +63,8 @@ clock: Callable[[], float] = partial(
 )
 """Returns seconds that never jump back and go on while the machine sleeps."""
 
+_STOPPED = "this node, or this client, has stopped meanwhile"
+
 _let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
@@ -158,7 +160,7 @@ class Driver:
         Who stops waiting for it says so to `abandon`: the completion may never come.
         """
         if self._closed:
-            raise UnreachableError("this node has stopped")
+            raise UnreachableError(_STOPPED)
         future: asyncio.Future[object] = self._loop.create_future()
         request_id = command(clock())
         self._futures[request_id] = future
@@ -172,7 +174,7 @@ class Driver:
     def call(self, step: Callable[[float], T]) -> T:
         """Let the core do something now, and everything that follows from it."""
         if self._closed:
-            raise UnreachableError("this node has stopped")
+            raise UnreachableError(_STOPPED)
         result = step(clock())
         self.run(_nothing)
         return result
@@ -408,7 +410,7 @@ class Driver:
         self._udp.close()
         for future in list(self._futures.values()):
             if not future.done():
-                future.set_exception(UnreachableError("this node has stopped"))
+                future.set_exception(UnreachableError(_STOPPED))
                 future.exception()  # nobody may be left to look at it
         self._futures.clear()
         if not self.stopped.done():

@@ -13,7 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from pastryd.client import Client, PutUnderReplicatedError
 from pastryd.config import Config
-from pastryd.errors import ConfigError, CorruptError, NotFoundError, UnreachableError
+from pastryd.errors import (
+    ConfigError,
+    CorruptError,
+    LocalProtocolError,
+    NotFoundError,
+    UnreachableError,
+)
 from pastryd.ids import Name
 from pastryd.net import access_link
 from pastryd.net.driver import Driver
@@ -328,6 +334,25 @@ async def test_a_node_listening_on_both_families_sees_ipv4_as_ipv4() -> None:
     hosts = {peer.endpoint[0] for peer in running.node.context.peers}
     assert hosts == {"127.0.0.1"}
     running.driver.stop()
+
+
+async def test_a_closed_client_says_that_it_is_closed(running: Running) -> None:
+    client = Client(running.address)
+    with pytest.raises(LocalProtocolError, match="async with"):
+        await client.ping()
+    async with client:
+        await client.ping()
+        running.node.pending_answers = 1000
+        waiting = asyncio.create_task(client.ping())
+        await asyncio.sleep(0)
+    with pytest.raises(UnreachableError, match="client"):
+        await waiting
+    for call in (client.ping, client.status):
+        with pytest.raises(LocalProtocolError, match="the client is closed"):
+            await call()
+    running.node.pending_answers = 0
+    async with client:
+        await client.status()
 
 
 async def test_a_cancelled_request_leaves_nothing_behind(running: Running) -> None:
