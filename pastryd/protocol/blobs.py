@@ -189,7 +189,6 @@ class Blobs(Application):
         if self._requests.answered(message, peer, now):
             return
         if isinstance(message, Found | Replicas) and self._lookup.answered(message, peer, now):
-            self._context.prove(peer, now)
             return
         if isinstance(message, Stored) and self._putter.answered_late(message, peer, now):
             return

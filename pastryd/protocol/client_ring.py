@@ -203,7 +203,7 @@ class ClientRing:
         if member is None or message.nonce != member.nonce or not member.nonce:
             return False
         member.nonce = 0
-        self._context.prove(peer, now)
+        self._context.prove(peer, member.endpoint, now)
         self._context.send(Echo(message.cookie), peer, now)
         if message.active:
             member.rtt_s = now - member.greeted_at

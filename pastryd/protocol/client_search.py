@@ -28,8 +28,8 @@ class _Connecting:
         self.endpoints = endpoints
         self.since = now
         self.deadline = deadline
-        self.sent: dict[int, float] = {}
-        """When each Hello left, by nonce."""
+        self.sent: dict[int, tuple[Endpoint, float]] = {}
+        """Where to each Hello left, and when, by nonce."""
 
 
 class AccessSearch:
@@ -58,7 +58,7 @@ class AccessSearch:
             self._context.complete(connecting.request_id, NoReply(now - connecting.since, True))
             return
         for endpoint in connecting.endpoints:
-            connecting.sent[self._context.hello_endpoint(endpoint)] = now
+            connecting.sent[self._context.hello_endpoint(endpoint)] = (endpoint, now)
         when = min(now + wait_s, connecting.deadline)
         longer = min(2 * wait_s, HELLO_REPEAT_MAX_S)
         self._context.deadlines.arm(when, self._say_hello, connecting, longer)
@@ -66,11 +66,12 @@ class AccessSearch:
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> bool:
         """End the search with who answers first; tell whether this did."""
         connecting = self._connecting
-        sent_at = connecting.sent.get(message.nonce) if connecting else None
-        if connecting is None or sent_at is None:
+        sent = connecting.sent.get(message.nonce) if connecting else None
+        if connecting is None or sent is None:
             return False
+        endpoint, sent_at = sent
         self._connecting = None
-        self._context.prove(peer, now)
+        self._context.prove(peer, endpoint, now)
         self._context.send(Echo(message.cookie), peer, now)
         peer.sample_rtt(now - sent_at)
         seen = (message.seen_host, message.seen_port)
@@ -83,4 +84,4 @@ class AccessSearch:
         """We stood still: that is part of nobody's round trip time."""
         if self._connecting is not None:
             sent = self._connecting.sent
-            sent.update({nonce: sent_at + by_s for nonce, sent_at in sent.items()})
+            sent.update({nonce: (where, at + by_s) for nonce, (where, at) in sent.items()})

@@ -265,7 +265,7 @@ class Context:
     def on_echo(self, message: Echo, peer: Peer, now: float) -> None:
         """Who was welcomed shows that it heard us."""
         if message.cookie in (self._cookie(peer.handle, at) for at in (now, now - COOKIE_S)):
-            self.prove(peer, now)
+            self.prove(peer, peer.endpoint, now)  # the cookie is of this address alone
         else:
             self.stats.count("echoes_wrong")
 
@@ -301,11 +301,19 @@ class Context:
         unproven = peer.unproven
         if unproven is None or message.nonce != (unproven.hello_nonce or -1):
             return
-        self.prove(peer, now)
+        self.prove(peer, peer.endpoint, now)  # no other address was sent this nonce
         peer.active = message.active
 
-    def prove(self, peer: Peer, now: float) -> None:
-        """Note that a peer echoed a nonce of ours from its address."""
+    def prove(self, peer: Peer, asked: Endpoint, now: float) -> None:
+        """Note that a peer echoed a nonce that was sent to `asked`.
+
+        It may have read it there and answer in another's name: that proves no other address.
+        """
+        if peer.unproven is None:
+            return
+        if peer.endpoint != asked:
+            self.stats.count("proofs_from_elsewhere")
+            return
         unproven, peer.unproven = peer.unproven, None
         if unproven is not None:
             for data in unproven.held:

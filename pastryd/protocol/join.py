@@ -252,15 +252,15 @@ class Joiner(Application):
         hello = self._hellos.pop(message.nonce, None)
         if hello is None or peer.id == self._context.identity.id:
             return
-        _, sent_at, merging = hello
+        endpoint, sent_at, merging = hello
         context = self._context
-        context.prove(peer, now)
+        context.prove(peer, endpoint, now)
         if message.active:
             context.send(Echo(message.cookie), peer, now)
         peer.sample_rtt(now - sent_at)
         context.learn_address(message)
         if merging:
-            self._departed.pop(hello[0], None)
+            self._departed.pop(endpoint, None)
             if message.active and peer.id not in context.leaf_set:
                 self._send_join(peer, True, now)
             return

@@ -116,8 +116,6 @@ class PathProber:
         if not size or message.padding != padding_for(message.nonce, size):
             self._context.stats.count("path_replies_unexpected")
             return
-        if peer.unproven is not None:
-            self._context.prove(peer, now)
         if size == self._base:
             # Small messages overtake large ones, in queues of the network and in our own driver.
             when = now + window.reorder_s(peer.srtt_s)

@@ -36,6 +36,7 @@ ANSWERS: dict[type[Any], tuple[type[Any], ...]] = {
 class _Pending:
     __slots__ = (
         "answers",
+        "asked",
         "attempts",
         "data",
         "on_answer",
@@ -57,6 +58,8 @@ class _Pending:
         now: float,
     ) -> None:
         self.peer = peer
+        self.asked = peer.endpoint
+        """Where it was when it was asked first."""
         self.data = data
         self.answers = answers
         self.on_answer = on_answer
@@ -122,7 +125,7 @@ class Requests:
         if not pending.repeated:
             peer.sample_rtt(now - pending.sent_at)
         if peer.unproven is not None:
-            self._context.prove(peer, now)
+            self._context.prove(peer, pending.asked, now)
         pending.on_answer(message, now)
         return True
 

@@ -255,8 +255,6 @@ class Transfer:
         """Learn from the first answer to a request, from a late one, or after a silence."""
         holder = request.holder
         window = holder.window
-        if holder.peer.unproven is not None:
-            self._context.prove(holder.peer, now)
         if request.lapsed:
             self._stats.count("segments_late")
             window.on_late()

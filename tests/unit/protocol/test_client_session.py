@@ -48,6 +48,8 @@ class World:
                 if self.cut or self.rng.random() < self.loss:
                     continue
                 bare = not isinstance(destination, Handle)
+                if bare and destination != ENDPOINT:
+                    continue
                 leaves_at = self.now
                 if not to_node:
                     leaves_at = self.free_at = max(self.free_at, self.now) + self.service_s

@@ -130,3 +130,15 @@ def test_what_waits_for_a_proof_follows_an_echo_at_once() -> None:
     context.outbox.datagrams.clear()
     context.on_echo(Echo(cookie), peer, 0.2)
     assert [data for data, _ in context.outbox.datagrams] == [bytes(2000)]
+
+
+def test_an_answer_from_elsewhere_proves_neither_address() -> None:
+    context, requests = fresh()
+    there = Handle(b"k" * 32, "192.0.2.20", 4160, 1)
+    victim = there.at(("192.0.2.77", 4160))
+    peer = context.peers.of(there)
+    nonce = ping(context, requests, peer)
+    assert context.heard(victim, 60, 0.1) is peer
+    assert requests.answered(Pong(nonce, 0), peer, 0.1)
+    assert peer.unproven is not None
+    assert context.stats.counters["proofs_from_elsewhere"] == 1
