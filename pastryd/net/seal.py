@@ -37,9 +37,8 @@ GREETINGS_MAX = 1024
 HANDLES_MAX = 65_536
 AGREEMENTS_PER_S = 1000.0
 AGREEMENTS_BURST = 256.0
-"""Key agreements for keys that only an unauthenticated datagram mentions: at most 6 % of a core.
-
-Newcomers do not need one: a Hello opens without, and our answer to it makes the session."""
+"""Key agreements, at most 6 % of a core: for keys that only an unauthenticated datagram mentions,
+and as many for those whom we say something, newcomers' Hellos among the reasons."""
 
 PAIR_LABEL = b"pastryd 1 pair"
 NETWORK_LABEL = b"pastryd 1 network"
@@ -114,6 +113,7 @@ class SessionTable:
         "_hello_seal",
         "_network_key",
         "_network_root",
+        "_own_agreements",
         "_pair_prefix",
         "_private_key",
         "_public_key",
@@ -139,6 +139,7 @@ class SessionTable:
         self._endpoint_of = endpoint_of
         self._stats = stats
         self._agreements = TokenBucket(AGREEMENTS_PER_S, AGREEMENTS_BURST)
+        self._own_agreements = TokenBucket(AGREEMENTS_PER_S, AGREEMENTS_BURST)
         self._sessions: dict[bytes, _Session] = {}
         self._sessions_max = sessions_max
         self._counter_floor = 0
@@ -207,6 +208,9 @@ class SessionTable:
         """Make a session ready to seal in our present incarnation."""
         session = self._sessions.get(public_key)
         if session is None:
+            if not self._own_agreements.take(now):
+                self._stats.count("datagrams_agreement_limit")
+                return None
             session = self._agree(public_key, now)
             if session is None:
                 self._stats.count("datagrams_unsealable")

@@ -244,14 +244,18 @@ class Access(Application):
         now: float,
         data: bytes = b"",
     ) -> None:
-        """Answer with a document, inline or to be pulled by its hash."""
+        """Answer with a document."""
+        self._finish(call, peer, self._with_document(call[1], status, number, data), now)
+
+    def _with_document(self, nonce: int, status: AnswerStatus, number: int, data: bytes) -> Answer:
+        """Return an answer whose document is inline, or to be pulled by its hash."""
         name: bytes = b""
         size = len(data)
         if size > self._inline_max:
             name = name_of(data)
             self._storage.keep(Name(name), data)
             data = b""
-        self._finish(call, peer, Answer(call[1], status, number, name, size, data), now)
+        return Answer(nonce, status, number, name, size, data)
 
     def _answer_item(self, call: Call, peer: Peer, name: Name, value: Value, now: float) -> None:
         size = len(value)
@@ -327,12 +331,13 @@ class Access(Application):
         else:
             status = AnswerStatus.NOT_FOUND
         peer = self._context.peers.of(source)
-        call = (source.id, message.nonce)
         if source.id == identity.id:
             answer = Answer(message.nonce, status, 0, b"", len(data), data)
             self.on_answer(answer, peer, now)
         else:
-            self._answer(call, peer, status, 0, now, data)
+            # Not `_answer`: the nonce is the sender's to choose, and may be that of a request here.
+            answer = self._with_document(message.nonce, status, 0, data)
+            self._context.send(answer, peer, now)
 
     def on_answer(self, message: Answer, peer: Peer, now: float) -> None:
         """The root has answered what we routed for a client."""

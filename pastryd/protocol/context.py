@@ -197,8 +197,12 @@ class Context:
             return
         if not unproven.hello_nonce:
             unproven.hello_nonce = self.nonce()
-        if unproven.spoke or self._hearsay_hellos.take(now):
-            hello = encode(Hello(unproven.hello_nonce, HELLO_PADDING))
+        hello = encode(Hello(unproven.hello_nonce, HELLO_PADDING))
+        cost = len(hello) + DATAGRAM_OVERHEAD_BYTES
+        if unproven.credit_bytes >= cost:
+            unproven.credit_bytes -= cost
+            self.outbox.datagrams.append((hello, peer.handle))
+        elif self._hearsay_hellos.take(now):
             self.outbox.datagrams.append((hello, peer.handle))
         else:
             self.stats.count("hearsay_hellos_refused")
@@ -219,7 +223,6 @@ class Context:
         peer.last_heard = now
         unproven = peer.unproven
         if unproven is not None:
-            unproven.spoke = True
             unproven.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
         return peer
 

@@ -255,7 +255,8 @@ class TableUpkeep:
         row = next(dense, 0) if message.row == DEEPEST_ROW else message.row
         entries = tuple(
             [
-                Hop(h, 0 if rtt_s == inf else int(rtt_s * 1e6))
+                # Others told us some of them, and may have told us anything.
+                Hop(h, 0 if rtt_s == inf else min(int(rtt_s * 1e6), RTT_US_MAX))
                 for h, rtt_s in table.measured_row(row)
             ]
         )

@@ -40,11 +40,9 @@ ALIVE = Liveness.ALIVE
 class Unproven:
     """What an address that has not shown yet that it receives what we send may be sent."""
 
-    __slots__ = ("credit_bytes", "held", "hello_nonce", "spoke")
+    __slots__ = ("credit_bytes", "held", "hello_nonce")
 
     def __init__(self) -> None:
-        self.spoke = False
-        """Something came from this very address; otherwise we know it from hearsay alone."""
         self.credit_bytes = 0
         """What it may still be sent."""
         self.held: Sequence[bytes] = ()

@@ -10,7 +10,16 @@ from pastryd.protocol.table_upkeep import MISSING_MEASURED_MAX
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Liveness
 from pastryd.wire.codec import decode
-from pastryd.wire.messages import Hello, Hop, Message, Ping, Route
+from pastryd.wire.messages import (
+    RTT_US_MAX,
+    Hello,
+    Hop,
+    Message,
+    Ping,
+    Route,
+    RowReply,
+    RowRequest,
+)
 from tests.support.builders import handle_at
 from tests.support.network import VirtualNetwork, VirtualNode
 
@@ -91,3 +100,18 @@ def test_a_believed_entry_that_is_dead_costs_a_message_one_detour_and_is_gone() 
     assert not any(type(message) is Hello for _, message in sent)
     unknown = [n for n in nodes if n.core.stats.snapshot().get("route_unknown_application")]
     assert len(unknown) == 1, "it arrived, once"
+
+
+def test_what_others_told_of_distances_never_makes_a_row_that_nobody_can_read() -> None:
+    network = VirtualNetwork(seed=1)
+    node, other = network.ring(2)
+    ghosts = _row_of_ghosts(node)
+    teller = node.core.context.peers.of(other.handle)
+    entries = [Hop(ghost, RTT_US_MAX) for ghost in ghosts]
+    network.step(node, lambda: node.core.table_upkeep.take_row(teller, entries, network.now))
+    sent = _sent_to(network, [other.handle])
+    request = RowRequest(1, 0, b"")
+    network.step(node, lambda: node.core.table_upkeep.on_row_request(request, teller, network.now))
+    [(_, reply)] = sent
+    assert isinstance(reply, RowReply)
+    assert any(hop.rtt_us == RTT_US_MAX for hop in reply.entries)

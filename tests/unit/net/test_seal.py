@@ -202,3 +202,13 @@ def test_the_last_counter_of_all_at_the_head_of_a_train_is_a_counter_like_others
     step = len(b"payload") + OVERHEAD_BYTES
     opened = b.table.open_train(memoryview(train), step, _HERE, 0.0)
     assert [payload for payloads, _, _ in opened for payload in payloads] == [b"payload"]
+
+
+def test_who_says_hello_under_ever_new_keys_makes_us_agree_on_a_few_only() -> None:
+    b = Side(2, sessions_max=10_000)
+    refused = 0
+    for seed in range(10, 10 + 2 * int(AGREEMENTS_BURST)):
+        refused += b.table.seal(b"welcome", Side(seed).handle, 0.0) is None
+    assert refused == AGREEMENTS_BURST
+    assert b.stats.counters["datagrams_agreement_limit"] == refused
+    assert b.table.seal(b"welcome", Side(5).handle, 1.0) is not None

@@ -234,3 +234,18 @@ def test_a_node_that_has_not_joined_says_so():
     network.run(1)
     by_nonce = {answer.nonce: answer.status for answer in wire.answers}
     assert by_nonce == {5: AnswerStatus.NOT_READY, 6: AnswerStatus.OK}
+
+
+def test_a_routed_question_under_the_number_of_a_clients_request_does_not_end_that(network):
+    node = network.nodes[0]
+    access = node.core.items.access
+    client = VirtualClient(network, node)
+    value = Random(1).randbytes(CHUNK_BYTES)
+    client.session.ask(Verb.PUT, name_of(value), len(value), value, 30.0, network.now)
+    client.drain()
+    network.run(0.003)
+    [(_, nonce)] = access._in_progress
+    question = encode(Request(nonce, Verb.TRACE, name_of(value), 0, b""))
+    asker = client.session.identity.at(client.endpoint)
+    access.deliver(position_of(name_of(value)), question, asker, (), network.now)
+    assert access.in_progress == 1

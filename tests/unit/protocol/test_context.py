@@ -142,3 +142,13 @@ def test_an_answer_from_elsewhere_proves_neither_address() -> None:
     assert requests.answered(Pong(nonce, 0), peer, 0.1)
     assert peer.unproven is not None
     assert context.stats.counters["proofs_from_elsewhere"] == 1
+
+
+def test_hellos_to_who_spoke_are_no_more_than_it_paid_for_but_for_a_few() -> None:
+    context, _ = fresh()
+    for number in range(3 * int(HEARSAY_HELLOS_BURST)):
+        peer = context.heard(handle_at(1000 + number), 14, 0.0)
+        context.ask_proof(peer, 0.0)
+    assert len(sent(context)) == 3 * HEARSAY_HELLOS_BURST, "one each is less than three times that"
+    context.deadlines.run_due(1.0)
+    assert len(sent(context)) <= HEARSAY_HELLOS_BURST
