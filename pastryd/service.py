@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from random import Random
+from random import SystemRandom
 from typing import Protocol
 
 import structlog
@@ -257,10 +257,10 @@ class Service:
     def _make_node(self, identity: Handle, config: Config, now: float) -> tuple[PastryNode, Stats]:
         """Return the core, and where its driver shall count."""
         store, path = self._opened_store, self._record
-        seed, held = os.urandom(32), store.used_bytes
+        held = store.used_bytes
         if path is None:
-            rng = Random(int.from_bytes(seed, "big"))
-            node = PastryNode(identity, config, rng, store.names(), held)
+            # Nonces are secrets, and of a generator with a seed those to come can be told.
+            node = PastryNode(identity, config, SystemRandom(), store.names(), held)
             return node, node.stats
 
         def stopped(reason: str) -> None:
@@ -270,7 +270,7 @@ class Service:
 
         self._recording = RecordFile(path, stopped)
         self._log.warning("recording", file=str(path), advice="contents of items are in it, too")
-        origin = Origin(identity, config, seed, held, time.time(), now)
+        origin = Origin(identity, config, os.urandom(32), held, time.time(), now)
         counted = Stats()
         return RecordedNode(origin, store.names(), self._recording.write, counted), counted
 

@@ -6,12 +6,11 @@ and items, not what blobs are made of.
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from random import Random
+from random import SystemRandom
 from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -83,7 +82,7 @@ class AccessLink:
         """Make an ephemeral identity and a socket."""
         private_key = X25519PrivateKey.generate()
         handle = Handle(private_key.public_key().public_bytes_raw(), "", 0, 1)
-        rng = Random(int.from_bytes(os.urandom(32), "big"))
+        rng = SystemRandom()  # nonces are secrets
         udp = UdpSocket(("::", 0), Stats())
         window_bytes = max(config.receive_window_bytes, udp.window_bytes)
         config = replace(
