@@ -3,14 +3,16 @@
 Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
 suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
 too hasty. A put ends when k nodes, or all there are, have the item durably, or at `put_timeout_s`
-with how many have. Data that is still with the client is fetched only once a replica lacks it, so
-that a repeated put costs a question. Equal puts at one time are one.
+with how many have. A root that names fewer than there are, as far as we know, is asked again. Data
+that is still with the client is fetched only once a replica lacks it, so that a repeated put costs
+a question. Equal puts at one time are one.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import Lookup
@@ -210,7 +212,9 @@ class Putter:
         own_id = self._context.identity.id
         if self._storage.holds(put.name):
             put.durable[own_id] = None
-        wanted = min(self._context.config.replicas, len(put.candidates))
+        named = min(self._context.config.replicas, len(put.candidates))
+        known = min(self._context.config.replicas, 1 + placement.others_known(self._context))
+        wanted = max(named, known)
         chosen = 0
         kept = 0
         refused = 0
@@ -229,7 +233,7 @@ class Putter:
             elif peer_id not in put.asking:
                 to_ask.append(peer)
             chosen += 1
-        if wanted and kept == wanted:
+        if kept == wanted:
             self._end(put, AnswerStatus.OK, now)
             return
         for peer in to_ask:
@@ -238,7 +242,9 @@ class Putter:
             self._ask(put, peer, now)
         if put.ended or put.asking or put.fetching or put.resolving:
             return
-        if put.candidates and refused + len(put.durable) >= len(put.candidates):
+        all_answered = refused + len(put.durable) >= len(put.candidates) > 0
+        # A root that named too few may know more later; where we know ourselves, there are no more.
+        if all_answered and (refused or placement.knows(self._context, put.position)):
             status = AnswerStatus.UNDER_REPLICATED if put.durable else AnswerStatus.FULL
             self._end(put, status, now)
         elif put.retry is None or not put.retry.pending:

@@ -236,12 +236,16 @@ class ClientRing:
         return min(near, key=lambda peer: int((peer.srtt_s or 0.0) / NEAR_S), default=None)
 
     def replicas(self, name: Name, now: float) -> list[Peer]:
-        """Return all that are to store an item, the access node perhaps among them; or nobody."""
+        """Return all that are to store an item, the access node perhaps among them; or nobody.
+
+        Whether fewer than k are all that there are is the access node's to judge.
+        """
         closest = self._closest(name)
         near = self._near(closest, now)
         if self._access is not None and None in closest:
             near.append(self._access)
-        return near if len(near) == len(closest) else []
+        wanted = 0 if self._piece is None else self._piece.replicas
+        return near if len(near) == wanted else []
 
     def others(self, name: Name, asked: Peer) -> list[Peer]:
         """Return who else should hold what `asked` holds, of those that answer us."""

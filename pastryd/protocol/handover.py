@@ -1,10 +1,10 @@
 """Handing over what is not ours any more, and all of it when we leave (DESIGN sec. 6).
 
 Owns the walk over the items outside our range: their k closest are asked whether they have them
-durably, and told to fetch what they lack from us; a copy is dropped only after all k confirmed it
-while our leaf set stood still. Lazy and in small batches: a copy too many costs space, a copy too
-few may cost the item. Leaving is the same walk over everything, bounded by `leave_timeout_s`, and
-drops nothing: the data directory may come back.
+durably, and told to fetch what they lack from us; a copy is dropped only after k nodes, all others
+than we, confirmed it while our leaf set stood still. Lazy and in small batches: a copy too many
+costs space, a copy too few may cost the item. Leaving is the same walk over everything, bounded by
+`leave_timeout_s`, and drops nothing: the data directory may come back.
 """
 
 from collections.abc import Callable, Sequence
@@ -218,7 +218,10 @@ class Handover:
         if not peers:
             batch.others += names
             return
-        common = (1 << len(names)) - 1
+        # Fewer than there are may lie, or be cut off from the rest: they may fetch it, no more.
+        context = self._context
+        enough = len(peers) >= min(context.config.replicas, placement.others_known(context))
+        common = (1 << len(names)) - 1 if enough else 0
         left = len(peers)
         batch.left += 1
 

@@ -90,10 +90,11 @@ class Lookup:
         self.ask(key, HaveQuery(context.nonce(), False, ()), resolved, now)
 
     def peers_of(self, answer: Replicas) -> list[Peer | None]:
-        """Return the holders that somebody named, None being us."""
+        """Return the holders that somebody named, each once, None being us."""
         own_id = self._context.identity.id
         of = self._context.peers.of
-        return [None if handle.id == own_id else of(handle) for handle in answer.holders]
+        named = {handle.id: handle for handle in answer.holders}
+        return [None if node_id == own_id else of(handle) for node_id, handle in named.items()]
 
     def answered(self, message: Found | Replicas, peer: Peer, now: float) -> bool:
         """Match an answer; the nonce, which only who was on the way can know, is what counts."""

@@ -10,7 +10,7 @@ from itertools import chain
 from pastryd.ids import RING, RING_MASK, Position, clockwise, ring_distance, shared_prefix
 from pastryd.protocol.context import Context
 from pastryd.state.handle import Handle
-from pastryd.state.peers import Peer
+from pastryd.state.peers import Liveness, Peer
 from pastryd.state.tuning import ring_size
 
 WRONG_GUESS = 2.0
@@ -53,6 +53,21 @@ def handles(context: Context, position: Position, count: int) -> tuple[Handle, .
         context.identity if handle is None else handle
         for handle in context.leaf_set.replica_set(position, count)
     )
+
+
+def others_known(context: Context) -> int:
+    """Return how many other nodes the ring has, as far as we know; k or more need no exact count.
+
+    What a root says may be short of it: it may lie, or be cut off from its own neighbours.
+    """
+    members = context.leaf_set.members()
+    if len(members) >= context.config.replicas:
+        return len(members)
+    others = {handle.id for handle in chain(members, context.table.entries())}
+    if not others and any(peer.liveness is Liveness.DEAD for peer in context.peers):
+        # Rather than that all others died we are cut off from them. Who leaves says so.
+        return 1
+    return len(others)
 
 
 def is_ours(context: Context, position: Position) -> bool:

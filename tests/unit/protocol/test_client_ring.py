@@ -114,9 +114,10 @@ def test_all_that_are_to_store_an_item_are_known_or_nobody_is_asked(
     known.meet(name, others)
     right = sorted(replica_ids(position, [access, *others], replicas))
     found = known.replicas(name)
-    assert found == right or (not found and len(others) >= LEAF_SET)
+    is_small = len(others) + 1 < replicas
+    assert found == right or (not found and (is_small or len(others) >= LEAF_SET))
     holder = known.ring.holder(name, known.now)
-    if access in right or not found:
+    if access in right or not (found or is_small):
         assert holder is None
     else:
         assert holder is not None
@@ -144,7 +145,7 @@ def test_a_ring_of_more_than_a_leaf_set_is_learnt_from_one_node_after_the_other(
     known.meet(name, others)
     found = known.replicas(name)
     assert found == sorted(replica_ids(position, [access, *others], 3)) or (
-        not found and size > 120
+        not found and (size > 120 or size + 1 < 3)
     )
 
 
