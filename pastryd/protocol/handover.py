@@ -32,6 +32,8 @@ JITTER = 0.25
 STEP_S = 0.5
 LEAVE_STEP_S = 0.1
 QUERY_ATTEMPTS = 3
+CONFIRMED_S = 10.0
+"""What was confirmed longer ago, before a stall of ours above all, says nothing of now."""
 
 OnConfirmed = Callable[[list[Name], list[Name], float], None]
 """Takes the names that all k have, and the others, once per batch."""
@@ -147,12 +149,14 @@ class Handover:
             return
         if len(names) == BATCH_NAMES:
             self._cursor = position_of(names[-1])
-        version = self._context.leaf_set.version
+        version, began = self._context.leaf_set.version, now
         self._busy = True
 
         def confirmed(have: list[Name], others: list[Name], now: float) -> None:
             self._busy = False
-            if version == self._context.leaf_set.version:
+            unchanged = version == self._context.leaf_set.version
+            is_sure = self._is_active() and self._then_left is None and now - began <= CONFIRMED_S
+            if unchanged and is_sure:
                 self._drop(have, now)
             elif self._cursor is not None:
                 self._cursor = None
@@ -177,7 +181,8 @@ class Handover:
         batch = _Batch(on_done)
         groups: dict[tuple[int, ...], tuple[list[Peer], list[Name]]] = {}
         to_resolve = 0
-        for name in names:
+        # In any order: those that cannot be confirmed must not keep the others from their turn.
+        for name in context.rng.sample(names, len(names)):
             position = position_of(name)
             if placement.knows(context, position):
                 near = placement.closest(context, position, context.config.replicas + 1)

@@ -182,8 +182,8 @@ class Replication:
         if self._is_active() and not self._queue and not self._pulling:
             for partner in partners:
                 differed = partner.id in unequal
-                if unequal and not differed:
-                    continue
+                if unequal and not differed and self._again_s < config.reconcile_s:
+                    continue  # some may differ for good: now and then all have their turn
                 peer = context.peers.of(partner)
                 if not differed and not self._is_ours_to_ask(peer):
                     continue
