@@ -340,6 +340,8 @@ class PastryNode:
 
     def _on_hello(self, message: m.Hello, peer: Peer, now: float) -> None:
         self._answer_hello(message, peer.handle, now)
+        if self.active and peer.id in self.context.leaf_set:
+            self.context.ask_own_address(peer, now)  # it may have seen us move
 
     def _answer_hello(self, message: m.Hello, sender: Handle, now: float) -> None:
         ahead = NOBODY if self.active else self.joiner.ahead
@@ -358,7 +360,8 @@ class PastryNode:
 
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:
         self.table_upkeep.hear_rate(peer.id, message.failure_rate)
-        self.context.ask_own_address(peer)
+        if not self.identity.host:
+            self.context.ask_own_address(peer, now)
         self.leafset_upkeep.on_probe(message, peer, now)
 
     def _on_leaf_set_reply(self, message: m.LeafSetReply, peer: Peer, now: float) -> None:

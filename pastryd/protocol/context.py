@@ -22,14 +22,23 @@ from pastryd.state.deadlines import Deadlines, Timer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.leaf_set import LeafSet
 from pastryd.state.neighborhood import NeighborhoodSet
-from pastryd.state.peers import ALIVE, HELD_MAX, IDLE_S, Peer, PeerTable, Unproven
+from pastryd.state.peers import (
+    ALIVE,
+    HELD_MAX,
+    IDLE_S,
+    NEVER,
+    Peer,
+    PeerTable,
+    Unproven,
+    is_loopback,
+)
 from pastryd.state.routing_table import RoutingTable
 from pastryd.state.rtt import RtoBounds
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.stats import Stats
 from pastryd.wire.codec import encode
 from pastryd.wire.handles import intern_handle, pack_handle
-from pastryd.wire.messages import Echo, Hello, Message, Suspect, Welcome
+from pastryd.wire.messages import Alive, Echo, Hello, Message, Suspect, Welcome
 
 AMPLIFICATION = 3
 HELLO_PADDING = bytes(113)
@@ -42,6 +51,9 @@ STAND_IN_BYTES_MAX = 320
 short as that, a routed lookup and a question for a row are not, and go twice at most. All are small
 beside what the budget below lets through."""
 HELLO_ATTEMPTS = 3
+ASK_ADDRESS_S = 5.0
+SEEN_S = 60.0
+"""For how long it counts where one peer saw us."""
 HEARSAY_HELLOS_PER_S = 50.0
 HEARSAY_HELLOS_BURST = 256.0
 """To all addresses that never spoke together. A join in a large ring asks a hundred nodes."""
@@ -53,8 +65,11 @@ class Context:
 
     __slots__ = (
         "_address_nonce",
+        "_asked_address_at",
         "_cookie_key",
         "_hearsay_hellos",
+        "_learns_address",
+        "_seen_elsewhere",
         "_twin_noted",
         "config",
         "deadlines",
@@ -74,6 +89,11 @@ class Context:
         self.rng = rng
         self.outbox = Outbox()
         self._address_nonce = 0
+        self._asked_address_at = NEVER
+        self._learns_address = not identity.host
+        """Nobody told us where we are: others do, and it may change."""
+        self._seen_elsewhere: tuple[Endpoint, NodeId, float] | None = None
+        """Where one peer saw us that is not where we think, who, and when."""
         self._cookie_key = rng.randbytes(16)
         self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
         self._twin_noted = False
@@ -219,18 +239,19 @@ class Context:
         if peer is None:
             peer = self.peers.of(sender)
         elif peer.handle is not sender:
-            self._identify(peer, sender)
+            self._identify(peer, sender, now)
         peer.last_heard = now
         unproven = peer.unproven
         if unproven is not None:
             unproven.credit_bytes += AMPLIFICATION * (size + DATAGRAM_OVERHEAD_BYTES)
         return peer
 
-    def _identify(self, peer: Peer, sender: Handle) -> None:
+    def _identify(self, peer: Peer, sender: Handle, now: float) -> None:
         """Follow a peer to a new incarnation or address, in our tables too."""
         incarnation = peer.handle.incarnation
         if peer.move_to(sender):
             self.stats.count("address_changes")
+            self.ask_proof(peer, now)  # and have it notice, perhaps
         elif incarnation == sender.incarnation:
             return
         told = peer.told
@@ -283,24 +304,55 @@ class Context:
                 "heard; stop one of them and give it an empty --data-dir",
             )
 
-    def ask_own_address(self, peer: Peer) -> None:
-        """Ask a peer where it sees us, when we have not been told and nobody told us yet."""
-        if not self.identity.host:
+    def ask_own_address(self, peer: Peer, now: float) -> None:
+        """Ask a peer where it sees us: we have not been told yet, or it wonders where we are."""
+        if self._learns_address and now >= self._asked_address_at + ASK_ADDRESS_S:
+            self._asked_address_at = now
             self._address_nonce = self.nonce()
             hello = encode(Hello(self._address_nonce, HELLO_PADDING))
             self.outbox.datagrams.append((hello, peer.handle))
 
-    def learn_address(self, message: Welcome) -> None:
-        """The first peer that answered a Hello of ours says where it sees us."""
-        if not self.identity.host and message.seen_host:
-            here = self.identity.at((message.seen_host, message.seen_port))
-            self.identity = intern_handle(here)
-            self.log("address_learned", address=f"{message.seen_host}:{message.seen_port}")
+    def learn_address(self, message: Welcome, peer: Peer, now: float) -> None:
+        """Believe the first peer that says where it sees us; of another place later, two of them.
+
+        What a peer on our own machine sees (loopback) is no address for others: any other goes.
+        """
+        seen, own = (message.seen_host, message.seen_port), self.identity.endpoint
+        if not self._learns_address or not message.seen_host:
+            return
+        if seen == own:
+            self._seen_elsewhere = None
+        elif not self.identity.host:
+            self._move(self.identity.at(seen))
+        elif is_loopback(message.seen_host):
+            return
+        elif is_loopback(self.identity.host) or self._is_confirmed(seen, peer, now):
+            # In a new life: others must not take what they hear for old news.
+            self._move(self.identity.at(seen).reborn(self.identity.incarnation + 1))
+            for handle in self.leaf_set.members():
+                self.send(Alive(self.identity.incarnation), self.peers.of(handle), now)
+
+    def _is_confirmed(self, seen: Endpoint, peer: Peer, now: float) -> bool:
+        """Tell whether another peer saw us there, too, or there is none to ask; else ask one."""
+        before, self._seen_elsewhere = self._seen_elsewhere, (seen, peer.id, now)
+        others = [handle for handle in self.leaf_set.members() if handle.id != peer.id]
+        if not others:
+            return True
+        if before is not None and now - before[2] < SEEN_S and before[1] != peer.id:
+            return before[0] == seen
+        self._asked_address_at = NEVER
+        self.ask_own_address(self.peers.of(self.rng.choice(others)), now)
+        return False
+
+    def _move(self, identity: Handle) -> None:
+        self._seen_elsewhere = None
+        self.identity = intern_handle(identity)
+        self.log("address_learned", address=f"{identity.host}:{identity.port}")
 
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
         """An address has proved itself: what was held for it follows."""
         if self._address_nonce and message.nonce == self._address_nonce:
-            self.learn_address(message)
+            self.learn_address(message, peer, now)
         unproven = peer.unproven
         if unproven is None or message.nonce != (unproven.hello_nonce or -1):
             return

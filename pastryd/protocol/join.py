@@ -258,7 +258,7 @@ class Joiner(Application):
         if message.active:
             context.send(Echo(message.cookie), peer, now)
         peer.sample_rtt(now - sent_at)
-        context.learn_address(message)
+        context.learn_address(message, peer, now)
         if merging:
             self._departed.pop(endpoint, None)
             if message.active and peer.id not in context.leaf_set:

@@ -111,6 +111,8 @@ class Peer:
         known, self.handle = self.handle, handle
         if known.endpoint == handle.endpoint:
             return False
+        if self.advertised == known.endpoint:
+            self.advertised = None  # where it said that it was, and is no more
         fresh = Unproven()
         if self.unproven is not None:
             fresh.held = self.unproven.held

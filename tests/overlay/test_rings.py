@@ -213,6 +213,7 @@ def test_an_advertised_address_is_what_others_are_told() -> None:
     nodes = network.ring(3, settle_s=2)
     behind = network.add(start=False)
     behind.core.context.identity = behind.core.identity.at(("192.0.2.7", 4160))
+    behind.core.context._learns_address = False  # it was told
     network.by_endpoint["192.0.2.7", 4160] = behind  # a forwarded port
     network.step(behind, lambda: behind.core.start([nodes[0].endpoint], network.now))
     network.run_until(lambda: behind.core.active, 5)
