@@ -18,6 +18,7 @@ a column for each row, or one long cell, 1 MiB would become gigabytes."""
 def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
     """Draw a transfer on stderr for as long as the context lasts."""
     from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         DownloadColumn,
@@ -34,7 +35,7 @@ def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=size)
+        task = bar.add_task(escape(what), total=size)
 
         def show(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total if total is not None else size)

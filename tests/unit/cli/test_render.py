@@ -2,7 +2,7 @@
 
 import pytest
 
-from pastryd.cli.render import document_lines, seeds_bar, table_lines
+from pastryd.cli.render import document_lines, seeds_bar, table_lines, transfer_bar
 
 
 def test_a_document_is_a_line_for_each_value_and_a_table_for_each_list() -> None:
@@ -60,6 +60,17 @@ def test_a_cell_that_is_wide_is_shown_whole() -> None:
 
 def test_nothing_is_no_line() -> None:
     assert list(document_lines({})) == []
+
+
+@pytest.mark.parametrize("name", ["[/x].bin", "[red]"])
+def test_a_bar_takes_a_file_of_any_name(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with transfer_bar(f"put {name}", 10) as show:
+        show(5, None)
+    assert f"put {name}" in capsys.readouterr().err
 
 
 def test_lines_beside_a_bar_go_to_stdout_and_the_bar_to_stderr(
