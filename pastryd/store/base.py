@@ -61,7 +61,10 @@ class ItemStore(Protocol):
         """
 
     def get_meta(self, key: str) -> bytes | None:
-        """Return a meta value: identity, incarnation, remembered peers and the like."""
+        """Return a meta value: identity, incarnation, remembered peers and the like.
+
+        Raises StoreError when the disk does not give it back.
+        """
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably. Raises StoreError when the disk refuses."""

@@ -244,10 +244,13 @@ class LmdbTree:
         return pages * self._page_bytes, stat["entries"]
 
     def get_meta(self, key: str) -> bytes | None:
-        """Return a meta value, or None."""
-        with self._begin(self._meta) as transaction:
-            value = transaction.get(key.encode())
-            return None if value is None else bytes(value)
+        """Return a meta value, or None; see `ItemStore.get_meta`."""
+        try:
+            with self._begin(self._meta) as transaction:
+                value = transaction.get(key.encode())
+        except lmdb.Error as error:
+            raise self._given_up(error) from error
+        return None if value is None else bytes(value)
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably; waits for a running `apply`."""

@@ -153,6 +153,29 @@ def test_damage_is_told_in_one_line_and_frees_the_lock(tmp_path: Path) -> None:
     LmdbStore(tmp_path, MIB).close()
 
 
+def spoil_pages(path: Path, content: bytes) -> None:
+    """Fill all pages of the tree that hold these bytes with ones, as a failing disk might."""
+    data = path / "store" / "data.mdb"
+    file = bytearray(data.read_bytes())
+    at = file.find(content)
+    assert at >= 0
+    while at >= 0:
+        page = at - at % 4096
+        file[page : page + 4096] = b"\xff" * 4096
+        at = file.find(content)
+    data.write_bytes(file)
+
+
+def test_a_damaged_page_of_meta_values_is_told_in_one_line(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.put_meta("identity", b"key")
+    store.close()
+    spoil_pages(tmp_path, b"identitykey")
+    with pytest.raises(StoreError, match="move the data directory away") as caught:
+        LmdbStore(tmp_path, 16 * MIB)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_file_that_was_cut_short_is_refused_instead_of_a_bus_error(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, 16 * MIB)
     store.apply([write(number, MIB) for number in range(4)])
@@ -182,6 +205,7 @@ def test_a_store_that_gave_up_says_so_whatever_it_is_asked(tmp_path: Path) -> No
     for ask in (
         lambda: value_in(store, 1),
         lambda: list(store.names()),
+        lambda: store.get_meta("identity"),
         lambda: store.apply([write(2, 100_000)]),
         lambda: store.apply([write(2, 100)]),
     ):
