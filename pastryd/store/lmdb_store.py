@@ -49,14 +49,15 @@ class LmdbStore:
         """
         self._closed = False
         self._directory = DataDirectory(data_dir)
+        path = data_dir / STORE_DIRECTORY
         try:
-            if capacity_bytes is None:
-                capacity_bytes = _disk_bytes(data_dir)
-            path = data_dir / STORE_DIRECTORY
-            make_directory(path)
-            if (path / JOURNAL_FILE).exists() and not _has_content(path / DATA_FILE):
-                raise cut_short(path)  # the journal is made when the tree is there
-            self._tree = LmdbTree(path, capacity_bytes)
+            self._tree = _open_tree(path, capacity_bytes)
+        except OSError as error:
+            self._directory.close()
+            raise StoreError(
+                f"cannot open the store in {path}: {error.strerror}; "
+                "free some space or check the disk and the permissions"
+            ) from error
         except BaseException:
             self._directory.close()
             raise
@@ -236,6 +237,14 @@ class LmdbStore:
         if self._journal is not None:
             self._journal.close()
         self._directory.close()
+
+
+def _open_tree(path: Path, capacity_bytes: int | None) -> LmdbTree:
+    """Open or create the tree in a directory that may be new. Raises OSError or StoreError."""
+    make_directory(path)
+    if (path / JOURNAL_FILE).exists() and not _has_content(path / DATA_FILE):
+        raise cut_short(path)  # the journal is made when the tree is there
+    return LmdbTree(path, _disk_bytes(path) if capacity_bytes is None else capacity_bytes)
 
 
 def _has_content(path: Path) -> bool:

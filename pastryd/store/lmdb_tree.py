@@ -65,7 +65,7 @@ class LmdbTree:
     )
 
     def __init__(self, path: Path, capacity_bytes: int) -> None:
-        """Open or create in an existing directory. Raises StoreError saying what to do."""
+        """Open or create in a directory that is there. Raises OSError, StoreError with advice."""
         self._path = path
         self.capacity_bytes = capacity_bytes
         self._environment = _open_environment(path, capacity_bytes)
@@ -301,8 +301,6 @@ def _open_environment(path: Path, capacity_bytes: int) -> lmdb.Environment:
         )
     except lmdb.Error as error:
         raise _open_error(path, error) from error
-    except OSError as error:
-        raise StoreError(f"cannot open the store in {path}: {error.strerror}") from error
 
 
 def _open_error(path: Path, error: lmdb.Error) -> StoreError:

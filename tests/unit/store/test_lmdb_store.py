@@ -1,6 +1,8 @@
 """What only the store on disk does: it lasts, it is one sync per batch, it meets full disks."""
 
+import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,6 +268,24 @@ def test_a_disk_that_does_not_even_say_how_full_it_is_is_failed(
     monkeypatch.setattr(os, "statvfs", fail)
     assert store.apply([write(1, 100_000)]) == [WriteStatus.FAILED]
     store.close()
+
+
+@pytest.mark.parametrize("call", ["statvfs", "mkdir", "fsync"])
+def test_whatever_the_disk_refuses_at_the_start_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    LmdbStore(tmp_path, MIB).close()
+    shutil.rmtree(tmp_path / "store")
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(StoreError, match=r"Input/output error.*check the disk") as caught:
+            LmdbStore(tmp_path, None)
+    assert "\n" not in str(caught.value)
+    LmdbStore(tmp_path, MIB).close()
 
 
 @pytest.fixture
