@@ -33,7 +33,11 @@ class MappedFile:
         """Let go of all pages. Any thread may call this while others read."""
         with self._lock:
             if self._address and _DONTNEED is not None:
-                pages = -(-os.stat(self._file).st_size // mmap.PAGESIZE)
+                try:
+                    size = os.stat(self._file).st_size
+                except OSError:
+                    return  # a failing disk: nobody depends on the memory
+                pages = -(-size // mmap.PAGESIZE)
                 # The file may be longer than its map; what lies behind that is somebody else's.
                 length = min(pages * mmap.PAGESIZE, self._length)
                 self._madvise(self._address, length, _DONTNEED)

@@ -1,5 +1,6 @@
 """What was read of the store does not stay resident, and can still be read."""
 
+import errno
 import mmap
 import os
 import sys
@@ -47,6 +48,20 @@ def test_a_closed_store_is_left_alone(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, 16 * MIB)
     store.close()
     store.release_memory()
+
+
+def test_a_disk_that_does_not_say_how_long_the_file_is_keeps_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", fail)
+        store.release_memory()
+    store.close()
 
 
 def test_a_file_that_is_not_mapped_has_nothing_to_let_go_of(tmp_path: Path) -> None:
