@@ -25,6 +25,10 @@ class StoreError(PastryError):
     """The store cannot be opened, or failed while it was open."""
 
 
+class StoreLostError(StoreError):
+    """The store gives nothing back and takes nothing any more until it is opened again."""
+
+
 class NotFoundError(PastryError):
     """The whole replica set was asked, and nobody has it."""
 

@@ -19,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from pastryd.config import Config
-from pastryd.errors import LocalProtocolError, StoreError, UnreachableError
+from pastryd.errors import LocalProtocolError, StoreError, StoreLostError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net.driver import Driver, clock
 from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
@@ -343,6 +343,8 @@ class Service:
             await asyncio.sleep(max(0.0, deadline - clock()))
             try:
                 corrupt = await asyncio.to_thread(self._scrub_step)
+            except StoreLostError:
+                raise
             except StoreError as error:
                 self._log.warning("scrub_failed", error=str(error))
                 await asyncio.sleep(REMEMBER_INTERVAL_S)
@@ -381,6 +383,8 @@ class Service:
                 try:
                     # In a thread: it may have to wait for the writer's commit.
                     await asyncio.to_thread(remember_peers, self._opened_store, live)
+                except StoreLostError:
+                    raise
                 except StoreError as error:
                     self._log.warning("peers_not_remembered", error=str(error))
             if self._bootstrap:

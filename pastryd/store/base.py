@@ -56,8 +56,8 @@ class ItemStore(Protocol):
 
         A name that exists already is left as it is (content-addressed) and answered OK. What does
         not fit is answered FULL, has left no trace, and the rest is stored. FAILED is any other I/O
-        error; what became of it is not known. Raises StoreError when the store is of no use any
-        more, and for nothing else that a disk does.
+        error; what became of it is not known. Raises StoreLostError when the store is of no use
+        any more, and for nothing else that a disk does.
         """
 
     def get_meta(self, key: str) -> bytes | None:

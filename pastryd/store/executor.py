@@ -129,8 +129,8 @@ class StoreExecutor:
             try:
                 statuses = self._store.apply(batch)
             except Exception as error:
-                # Our bug, not the disk's state: it belongs to the driver, which stops the node. A
-                # dead writer that lets everybody wait would hide it.
+                # Our bug, or a store that is lost: it belongs to the driver, which stops the node.
+                # A dead writer that lets everybody wait would hide it.
                 self._tell(self._raise, error)
                 statuses = [WriteStatus.FAILED] * len(batch)
             self._tell(self._writes_done, batch, statuses)

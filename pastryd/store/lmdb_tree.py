@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lmdb
 
-from pastryd.errors import StoreError
+from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, Receive
@@ -129,12 +129,22 @@ class LmdbTree:
 
     def _given_up(self, error: lmdb.Error) -> StoreError:
         """Return what to say when LMDB gives nothing back."""
+        said = f"the store in {self._path} is of no use any more: {error}; "
         if isinstance(error, lmdb.PanicError):
             # After a failed write of its meta page it refuses everything until it is opened again.
-            advice = "check the disk and start the node again; what was acknowledged is there"
-        else:
-            advice = _DAMAGED
-        return StoreError(f"the store in {self._path} is of no use any more: {error}; {advice}")
+            return StoreLostError(
+                said + "check the disk and start the node again; what was acknowledged is there"
+            )
+        return StoreError(said + _DAMAGED)
+
+    def _refuse_lost(self) -> None:
+        """Raise StoreLostError if the write that failed was the last one that LMDB tried."""
+        try:
+            self._begin(self._items).abort()
+        except lmdb.PanicError as error:
+            raise self._given_up(error) from error
+        except (lmdb.Error, OSError):
+            return
 
     def read(self, name: Name, offset: int, length: int, receive: Receive) -> None:
         """Call `receive(data, size)` once, with a view of the map; see `ItemStore.read`."""
@@ -165,6 +175,7 @@ class LmdbTree:
         except lmdb.PanicError as error:
             raise self._given_up(error) from error
         except (lmdb.Error, OSError) as error:
+            self._refuse_lost()
             full = self._means_full(error)
             if len(requests) > 1 and (full or isinstance(error, lmdb.TxnFullError)):
                 # Halves, so that what fits is found with few commits, each of them a sync.
@@ -258,6 +269,7 @@ class LmdbTree:
             with self._begin(self._meta, write=True) as transaction:
                 transaction.put(key.encode(), value)
         except (lmdb.Error, OSError) as error:
+            self._refuse_lost()
             raise StoreError(
                 f"cannot write to the store in {self._path}: {error}; "
                 "free some space or check the disk"

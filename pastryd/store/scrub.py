@@ -6,9 +6,8 @@ items and lets replication fetch them again). Reads no clock: the driver passes 
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 
-from pastryd.errors import StoreError
+from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import Name
 from pastryd.store.base import FIRST_NAME, ItemStore
 
@@ -99,10 +98,13 @@ class Scrubber:
         """Remember the position durably, if it has moved and the disk takes it."""
         self._saved_at = now
         if self._position != self._saved_position:
-            # On a full disk the worst is that a restart checks some items twice.
-            with suppress(StoreError):
+            try:
                 self._store.put_meta(POSITION_KEY, self._position)
-                self._saved_position = self._position
+            except StoreLostError:
+                raise
+            except StoreError:
+                return  # on a full disk the worst is that a restart checks some items twice
+            self._saved_position = self._position
 
     def _check(self, name: Name) -> tuple[int, bool]:
         """Return size and soundness of an item; one that was deleted meanwhile is sound."""

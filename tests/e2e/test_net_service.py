@@ -12,12 +12,13 @@ import pytest
 from pastryd import service as service_module
 from pastryd.client import Client
 from pastryd.config import Config
-from pastryd.errors import NotFoundError, UnreachableError
+from pastryd.errors import NotFoundError, StoreLostError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net.keys import read_network_key
 from pastryd.net.udp import PortTakenError
 from pastryd.protocol.items import verify
 from pastryd.service import Service
+from pastryd.store.scrub import Scrubber
 
 pytestmark = pytest.mark.e2e
 
@@ -125,6 +126,19 @@ async def test_the_store_stays_open_while_a_thread_looks_at_an_item(
     go_on.set()
     await stopping
     assert whole == [True]
+
+
+async def test_a_store_that_is_found_lost_while_nobody_asks_stops_its_node(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(scrubber: Scrubber, now: float) -> list[Name]:
+        raise StoreLostError("LMDB has given up; start the node again")
+
+    monkeypatch.setattr(Scrubber, "step", step)
+    first = await nodes.start(nodes.settings("first"))
+    with pytest.raises(StoreLostError, match="start the node again"):
+        async with asyncio.timeout(30):
+            await first.wait_stopped()
 
 
 async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from pastryd.errors import StoreError
+from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store import lmdb_tree
@@ -211,8 +211,30 @@ def test_a_store_that_gave_up_says_so_whatever_it_is_asked(tmp_path: Path) -> No
         lambda: store.apply([write(2, 100_000)]),
         lambda: store.apply([write(2, 100)]),
     ):
-        with pytest.raises(StoreError, match="start the node again"):
+        with pytest.raises(StoreLostError, match="start the node again"):
             ask()
+    store.close()
+
+
+@pytest.mark.parametrize("write_something", ["apply", "put_meta"])
+def test_a_store_gives_up_with_the_very_write_that_spoiled_it(
+    tmp_path: Path, write_something: str
+) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+
+    def panic(*_: object, **__: object) -> object:
+        raise lmdb.PanicError("Update of meta page failed or environment had fatal error")
+
+    def fail(*_: object, **__: object) -> object:
+        store._tree._begin = panic
+        raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+    store._tree._begin = fail
+    with pytest.raises(StoreLostError, match="start the node again"):
+        if write_something == "apply":
+            store.apply([write(1, 100_000)])
+        else:
+            store.put_meta("identity", b"key")
     store.close()
 
 

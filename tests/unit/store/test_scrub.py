@@ -2,6 +2,9 @@
 
 from hashlib import sha256
 
+import pytest
+
+from pastryd.errors import StoreLostError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem
 from pastryd.store.memory import MemoryStore
@@ -102,6 +105,18 @@ def test_a_full_disk_does_not_stop_the_scrubber() -> None:
     scrubber = Scrubber(store, verify, RATE / SAVE_INTERVAL_S, now=0.0)
     run(scrubber, until=SAVE_INTERVAL_S * 9.5)
     assert scrubber.rounds_finished == 1
+
+
+def test_a_store_that_is_lost_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = filled(40)
+
+    def lost(key: str, value: bytes) -> None:
+        raise StoreLostError("LMDB has given up; start the node again")
+
+    monkeypatch.setattr(store, "put_meta", lost)
+    scrubber = Scrubber(store, verify, RATE / SAVE_INTERVAL_S, now=0.0)
+    with pytest.raises(StoreLostError):
+        run(scrubber, until=SAVE_INTERVAL_S * 9.5)
 
 
 def test_items_deleted_or_added_meanwhile_do_no_harm() -> None:
