@@ -42,6 +42,14 @@ _DAMAGED = (
     "the other replicas fill it again"
 )
 
+_CONCERNS_SOME = (
+    lmdb.TxnFullError,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.BadTxnError,
+)
+"""Errors that a part of a batch may not have: it is too large, or meets a damaged page."""
+
 _PAGE_HEADER_BYTES = 16
 
 _INLINE_BYTES_MAX = 1900
@@ -177,8 +185,8 @@ class LmdbTree:
         except (lmdb.Error, OSError) as error:
             self._refuse_lost()
             full = self._means_full(error)
-            if len(requests) > 1 and (full or isinstance(error, lmdb.TxnFullError)):
-                # Halves, so that what fits is found with few commits, each of them a sync.
+            if len(requests) > 1 and (full or isinstance(error, _CONCERNS_SOME)):
+                # Halves, so that what can be is found with few commits, each of them a sync.
                 middle = len(requests) // 2
                 return self.apply(requests[:middle]) + self.apply(requests[middle:])
             return [WriteStatus.FULL if full else WriteStatus.FAILED] * len(requests)

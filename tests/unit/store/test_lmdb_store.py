@@ -253,6 +253,23 @@ def test_an_item_whose_pages_are_damaged_is_not_there(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_damaged_page_spoils_no_write_elsewhere(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.apply([write(number, 1000) for number in range(500)])
+    store.close()
+    spoil_pages(tmp_path, name_of(77))
+    store = LmdbStore(tmp_path, 16 * MIB)
+    assert value_in(store, 77) is None
+    with pytest.raises(StoreError, match="damaged"):
+        list(store.names())
+    batch = [write(number, 1000) for number in (1000, 1001, 77, 1002)]
+    assert store.apply(batch) == [OK, OK, WriteStatus.FAILED, OK]
+    assert [value_in(store, r.ticket) for r in batch] == [
+        None if r.ticket == 77 else r.value for r in batch
+    ]
+    store.close()
+
+
 def test_an_empty_file_beside_a_journal_is_refused(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, 16 * MIB)
     store.apply([write(1, 100)])
