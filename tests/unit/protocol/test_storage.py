@@ -227,6 +227,16 @@ def test_a_write_in_the_step_that_forgets_a_bad_copy_takes_its_place(disk: Disk)
     assert not disk.storage._spoiled
 
 
+def test_a_write_in_that_step_claims_nothing_if_the_bad_copy_stays(disk: Disk) -> None:
+    name = spoil(disk, b"good")
+    disk.fails = 1
+    disk.storage.forget(name, 0.0)
+    statuses = put(disk, b"good")
+    disk.drain()
+    assert statuses == [WriteStatus.FAILED]
+    assert not disk.storage.holds(name)
+
+
 def test_what_the_disk_does_not_give_back_is_not_claimed_any_more(disk: Disk) -> None:
     put(disk, b"abc")
     disk.drain()

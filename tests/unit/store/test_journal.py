@@ -189,6 +189,26 @@ def test_an_append_that_failed_does_not_come_back(
     assert list(replayed(path)) == [name_of(1)]
 
 
+def test_nor_does_it_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, GENERATION)
+    journal.append([write(1)])
+    durable: list[bytes] = []
+
+    def sync(fd: int) -> None:
+        # The first one fails although the disk has everything.
+        durable.append(path.read_bytes())
+        if len(durable) == 1:
+            fail(errno.EIO)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(os, "fdatasync", sync)
+        journal.append([write(2)])
+    journal.close()
+    path.write_bytes(durable[-1])
+    assert list(replayed(path)) == [name_of(1)]
+
+
 def test_a_full_journal_says_so_and_keeps_what_it_has(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     journal = Journal(path, GENERATION)
