@@ -256,7 +256,7 @@ def test_a_small_bad_copy_that_another_node_was_given_is_replaced() -> None:
 
 def test_a_large_blob_is_whole_though_holders_of_its_parts_crash_and_links_lose() -> None:
     swarm = Swarm(10)
-    large = LargeBlobs(swarm, swarm.workload, Random(3))
+    large = LargeBlobs(swarm, swarm.workload, Random(4))
     swarm.apply(Weather(0.1, 0.05, 0.1, seconds=15.0))
     large.put(swarm.machines[0])
     swarm.run(5)
