@@ -79,6 +79,7 @@ class Joiner(Application):
         "_route",
         "_seeds",
         "_table",
+        "_tried",
         "_wait_s",
         "ahead",
     )
@@ -106,6 +107,8 @@ class Joiner(Application):
         self._departed: dict[Endpoint, None] = {}
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
+        self._tried: dict[NodeId, int] = {}
+        """Through whom we have tried to join, and how often."""
         self._fellows = FellowJoiners()
         self._asked: dict[Endpoint, None] = {}
         """Whom we said Hello to in this attempt."""
@@ -152,6 +155,7 @@ class Joiner(Application):
         """We were given up for dead, or lost everybody: join again."""
         if self._retry is None:
             self._found.clear()
+            self._tried.clear()
             self._fellows.clear()
             alone_after_s = 4 * self._context.config.join_retry_s
             self._context.deadlines.arm(now + alone_after_s, self._give_up)
@@ -296,7 +300,12 @@ class Joiner(Application):
     def _choose(self, now: float) -> None:
         self._choice = None
         if self._found and not self._is_active():
-            best = min(self._found.values(), key=lambda found: found[0])[1]
+            # The nearest, but not again and again one through whom nothing came of it.
+            tried = self._tried
+            _, best = min(self._found.values(), key=lambda f: (tried.get(f[1].id, 0), f[0]))
+            tried[best.id] = tried.pop(best.id, 0) + 1
+            if len(tried) > SEEDS_MAX:
+                del tried[next(iter(tried))]
             self._near_node.search(best, now)
 
     def _note_progress(self, now: float) -> None:

@@ -17,10 +17,15 @@ from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import (
     Hello,
+    HopAck,
     IndirectPing,
     LeafSetProbe,
     Message,
+    Ping,
+    Pong,
     Route,
+    RowReply,
+    RowRequest,
     Suspect,
     Welcome,
 )
@@ -206,3 +211,33 @@ def test_a_flood_of_accusations_is_refuted_a_bounded_number_of_times() -> None:
     liar.network.run(3)
     assert 1 <= node.core.identity.incarnation - first <= REFUTATIONS_BURST
     assert liar.network.is_consistent()
+
+
+def test_a_near_node_that_swallows_joins_is_gone_around_in_the_next_attempt() -> None:
+    liar = Liar()
+    network = liar.network
+    joiner = network.add(start=False)
+    swallowed = 0
+
+    def answer(data: bytes, sender: Handle, now: float) -> None:
+        nonlocal swallowed
+        asked = decode(data)
+        said: Message | None = None
+        if isinstance(asked, Hello):
+            said = Welcome(asked.nonce, liar.handle, *joiner.endpoint, True, "", 0, 1)
+        elif isinstance(asked, Ping):
+            said = Pong(asked.nonce, 0)
+        elif isinstance(asked, RowRequest):
+            said = RowReply(asked.nonce, 0, ())
+        elif isinstance(asked, Route):
+            swallowed += 1
+            said = HopAck((asked.seq,))
+        if said is not None:
+            data = encode(said)
+            network.step(joiner, lambda: joiner.core.receive_datagram(data, liar.handle, now))
+
+    network.others[liar.handle.endpoint] = answer
+    seeds = [network.nodes[0].endpoint, network.nodes[1].endpoint, liar.handle.endpoint]
+    network.step(joiner, lambda: joiner.core.start(seeds, network.now))
+    network.run_until(lambda: joiner.core.active, 20)
+    assert swallowed > 0
