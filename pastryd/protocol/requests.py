@@ -1,13 +1,14 @@
 """Questions that want an answer: one nonce each, repeated with backoff until answered or given up.
 
 The one place that retransmits control messages and that measures RTT from their answers (Karn's
-rule: never from a repeated question). A matching answer also proves the peer's address.
+rule: never from a repeated question). A matching answer also proves the address of a peer that has
+not moved since it was asked.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from pastryd.protocol.context import Context
+from pastryd.protocol.context import NOBODY, Context
 from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.wire import messages as m
@@ -36,7 +37,6 @@ ANSWERS: dict[type[Any], tuple[type[Any], ...]] = {
 class _Pending:
     __slots__ = (
         "answers",
-        "asked",
         "attempts",
         "data",
         "on_answer",
@@ -45,6 +45,7 @@ class _Pending:
         "sent_at",
         "timeout_s",
         "timer",
+        "unproven",
     )
 
     def __init__(
@@ -58,8 +59,8 @@ class _Pending:
         now: float,
     ) -> None:
         self.peer = peer
-        self.asked = peer.endpoint
-        """Where it was when it was asked first."""
+        self.unproven = peer.unproven
+        """Another one when the answer comes: it has moved meanwhile, perhaps there and back."""
         self.data = data
         self.answers = answers
         self.on_answer = on_answer
@@ -125,7 +126,9 @@ class Requests:
         if not pending.repeated:
             peer.sample_rtt(now - pending.sent_at)
         if peer.unproven is not None:
-            self._context.prove(peer, pending.asked, now)
+            # Repeated, or held, the question may have gone wherever the peer was meanwhile.
+            stayed = peer.unproven is pending.unproven
+            self._context.prove(peer, peer.endpoint if stayed else NOBODY, now)
         pending.on_answer(message, now)
         return True
 

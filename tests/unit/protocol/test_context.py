@@ -20,6 +20,7 @@ from pastryd.wire.messages import (
     Hello,
     Ping,
     Pong,
+    RowReply,
     RowRequest,
     Welcome,
 )
@@ -142,6 +143,52 @@ def test_an_answer_from_elsewhere_proves_neither_address() -> None:
     assert requests.answered(Pong(nonce, 0), peer, 0.1)
     assert peer.unproven is not None
     assert context.stats.counters["proofs_from_elsewhere"] == 1
+
+
+def test_a_question_that_was_repeated_elsewhere_proves_no_address() -> None:
+    """Who reads it there, and answers under the address that was asked first, did not hear it."""
+    context, requests = fresh()
+    victim = Handle(b"k" * 32, "192.0.2.77", 4160, 1)
+    there = victim.at(("192.0.2.20", 4160))
+    peer = context.heard(victim, 60, 0.0)
+    nonce = ping(context, requests, peer)
+    context.heard(there, 60, 0.1)
+    context.deadlines.run_due(5.0)
+    assert there in [to for _, to in context.outbox.datagrams]
+    context.heard(victim, 60, 5.1)
+    assert requests.answered(Pong(nonce, 0), peer, 5.1)
+    assert peer.unproven is not None
+    assert context.stats.counters["proofs_from_elsewhere"] == 1
+
+
+def test_a_question_that_waited_and_followed_elsewhere_proves_no_address() -> None:
+    context, requests = fresh()
+    victim = Handle(b"k" * 32, "192.0.2.77", 4160, 1)
+    there = victim.at(("192.0.2.20", 4160))
+    peer = context.heard(victim, 60, 0.0)
+    request = RowRequest(context.nonce(), 0, bytes(2 * STAND_IN_BYTES_MAX))
+    nonce = requests.ask(peer, request, lambda answer, now: None, 0.0)
+    assert sent(context) == [Hello]
+    cookie = welcomed(context, there, 0.1)
+    context.on_echo(Echo(cookie), context.heard(there, 60, 0.1), 0.1)
+    assert sent(context)[-1] is RowRequest
+    context.heard(victim, 60, 0.2)
+    assert requests.answered(RowReply(nonce, 0, ()), peer, 0.2)
+    assert peer.unproven is not None
+
+
+def test_a_peer_that_moved_proves_its_new_address_by_the_next_question() -> None:
+    context, requests = fresh()
+    here = Handle(b"k" * 32, "192.0.2.20", 4160, 1)
+    peer = context.heard(here, 60, 0.0)
+    assert requests.answered(Pong(ping(context, requests, peer), 0), peer, 0.1)
+    assert peer.unproven is None
+    nonce = ping(context, requests, peer)
+    context.heard(here.at(("192.0.2.20", 9999)), 60, 0.2)
+    assert requests.answered(Pong(nonce, 0), peer, 0.2)
+    assert peer.unproven is not None
+    assert requests.answered(Pong(ping(context, requests, peer), 0), peer, 0.3)
+    assert peer.unproven is None
 
 
 def test_hellos_to_who_spoke_are_no_more_than_it_paid_for_but_for_a_few() -> None:
