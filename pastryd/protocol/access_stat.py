@@ -1,7 +1,8 @@
 """Where the copies of a blob lie: finds its parts, asks who holds them (the STAT verb).
 
 Owns the inquiries of one access node. Bounded: for a blob of many chunks the first ones are listed
-and the document says how many there are.
+and the document says how many there are. All that one node may hold is one question of `NAMES_MAX`
+names: the holders of a part are told apart by `Lookup`, and so many parts there are at most.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pastryd.ids import Name, NodeId, position_of
 from pastryd.protocol.access_report import Document, show_node
 from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object, ThenFound
 from pastryd.protocol.context import Context
-from pastryd.protocol.items import IndexEntry, Manifest, chunks_of
+from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, Manifest, chunks_of
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
@@ -81,7 +82,7 @@ class Stat:
 
     def _stat_large(self, key: Name, entries: Entries, then: ThenStat, now: float) -> None:
         """Describe what the first entry says; a blob that it lies about is found out by a get."""
-        parsed = [IndexEntry.decode(record) for record in entries.records]
+        parsed = [IndexEntry.decode(record) for record in entries.records[:ENTRIES_PER_KEY]]
         parts = [Part("index", entry.name) for entry in parsed]
         entry = parsed[0]
         chunks = chunks_of(entry.size)

@@ -6,10 +6,17 @@ import msgpack
 import pytest
 
 from pastryd.ids import Name, position_of
-from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, name_of
+from pastryd.protocol.blobs_find import Entries
+from pastryd.protocol.items import (
+    CHUNK_BYTES,
+    ENTRIES_PER_KEY,
+    IndexEntry,
+    ManifestBuilder,
+    name_of,
+)
 from pastryd.state.handle import Handle
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import Answer, Request
+from pastryd.wire.messages import Answer, Replicas, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.network import VirtualNetwork, VirtualNode
 from tests.support.virtual_client import PORTS, VirtualClient
@@ -93,6 +100,35 @@ def test_stat_tells_where_every_copy_lies(network):
     document = client.document(Verb.STAT, name_of(small))
     assert (document["size"], document["chunks"]) == (5, 1)
     assert len(document["replicas"][0]["holders"]) == 3
+
+
+def test_no_number_of_index_entries_makes_stat_ask_what_nobody_can_read(network):
+    """Many written at once get past the bound on a key's entries."""
+    client = VirtualClient(network, network.nodes[0])
+    key, size = put_large(client, 4)
+    stat = network.nodes[3].core.items.access._stat
+    find = stat._find
+
+    def find_many(name, then, now):
+        def found(result, now):
+            if isinstance(result, Entries):
+                others = [IndexEntry(key, name_of(bytes([i])), size) for i in range(60)]
+                result = Entries((*result.records, *(other.encode() for other in others)))
+            then(result, now)
+
+        find(name, found, now)
+
+    stat._find = find_many
+    parts = VirtualClient(network, network.nodes[3]).document(Verb.STAT, key)["replicas"]
+    kinds = [part["kind"] for part in parts]
+    assert kinds == [*["index"] * ENTRIES_PER_KEY, "manifest", *["chunk"] * 4]
+    assert all(len(part["holders"]) == 3 for part in (parts[0], *parts[-5:]))
+
+
+def test_who_names_one_holder_again_and_again_names_one(network):
+    node, holder = network.nodes[:2]
+    named = Replicas(1, (holder.handle,) * 16)
+    assert [peer.id for peer in node.core.items.lookup.peers_of(named)] == [holder.handle.id]
 
 
 def test_ping_and_status_describe_the_node(network):
