@@ -20,6 +20,7 @@ from pastryd.wire.messages import (
     HopAck,
     IndirectPing,
     LeafSetProbe,
+    Leave,
     Message,
     Ping,
     Pong,
@@ -200,6 +201,32 @@ def test_hearsay_about_a_new_address_does_not_cut_off_a_node_that_lives() -> Non
     for node in liar.nodes:
         events = [(event.event, event.fields) for _, event in node.logged]
         assert not [fields for event, fields in events if event == "peer_liveness"]
+
+
+def test_farewells_of_all_that_are_replayed_to_a_restarted_node_are_soon_undone() -> None:
+    """What `docs/wire.md` says of replays: it opens there, from any address."""
+    network = VirtualNetwork(seed=3)
+    nodes = network.ring(6, settle_s=5)
+    old, others = nodes[0], nodes[1:]
+    network.crash(old)
+    again = network.add(others, public_key=old.handle.public_key, endpoint=old.endpoint)
+    network.run_until(lambda: again.core.active, 20)
+    network.run(2)
+    for node in others:
+        leave = encode(Leave(node.handle.incarnation))
+        sender = node.handle.at(("9.9.9.9", 53))
+        network.step(
+            again,
+            lambda leave=leave, sender=sender: again.core.receive_datagram(
+                leave, sender, network.now
+            ),
+        )
+    assert len(again.core.context.leaf_set) == 0
+    network.run(8)
+    assert network.is_consistent()
+    for node in others:
+        peer = again.core.context.peers.get(node.handle.id)
+        assert peer is not None and peer.endpoint == node.endpoint
 
 
 def test_a_flood_of_accusations_is_refuted_a_bounded_number_of_times() -> None:
