@@ -36,7 +36,8 @@ FAULTS = st.builds(
     queue_bytes=st.sampled_from([20_000.0, 1e9]),
     datagram_bytes_max=st.sampled_from([1_200.0, 1_452.0, 9_000.0, 1e9]),
     trains=st.booleans(),
-)
+).filter(lambda faults: faults.queue_bytes >= min(faults.datagram_bytes_max, 65_000))
+"""No queue is shorter than a datagram that the path carries."""
 CONFIGS = st.sampled_from(
     [
         Config.lan(),
