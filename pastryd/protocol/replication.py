@@ -1,19 +1,19 @@
 """Keeping k copies of every item on its k closest live nodes: what we lack comes here (DESIGN 6).
 
 Owns when to compare with whom (after a change of the leaf set about every second until all is
-equal, less and less often if that moves nothing; else every `reconcile_s`) and the queue of what is
-missing: bounded, nearest first, pulled in the background under a token bucket, spread over the
-holders. A full disk is tried again every `reconcile_s`, with one item. What is not ours any more is
-`handover.py`'s. How two stores are compared is `reconcile.py`'s business.
+equal, less and less often if that moves nothing; else every `reconcile_s`) and when to pull what is
+missing (`missing.py`): in the background under a token bucket, spread over the holders. A full disk
+is tried again every `reconcile_s`, with one item. What is not ours any more is `handover.py`'s. How
+two stores are compared is `reconcile.py`'s business.
 """
 
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush
 from typing import Protocol
 
 from pastryd.config import OBJECT_BYTES_MAX
-from pastryd.ids import Name, NodeId, position_of, ring_distance
+from pastryd.ids import Name, NodeId, position_of
 from pastryd.protocol.context import Context
+from pastryd.protocol.missing import Missing
 from pastryd.protocol.outbox import WriteStatus
 from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
@@ -24,8 +24,6 @@ from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import HaveQuery, HaveReply, Leave, Store
 
-QUEUE_MAX = 32_768
-HOLDERS_MAX = 8
 SOON_S = 0.2
 AGAIN_S = 1.0
 PULL_DEADLINE_S = 120.0
@@ -59,11 +57,9 @@ class Replication:
         "_compare",
         "_context",
         "_full_until",
-        "_heap",
         "_is_active",
+        "_missing",
         "_pull",
-        "_pulling",
-        "_queue",
         "_refilled_at",
         "_requests",
         "_storage",
@@ -90,9 +86,7 @@ class Replication:
         self._compare = compare
         self._pull = pull
         self._is_active = is_active
-        self._queue: dict[Name, list[Peer]] = {}
-        self._heap: list[tuple[int, Name]] = []
-        self._pulling: dict[Name, None] = {}
+        self._missing = Missing(context)
         self._unequal: dict[NodeId, None] = {}
         """Partners with whom we have not been equal since something changed."""
         self._changed = False
@@ -138,7 +132,7 @@ class Replication:
     @property
     def settled(self) -> bool:
         """Nothing is missing, as far as we know, and no neighbour is known to differ."""
-        return not self._differing() and not self._queue and not self._pulling
+        return not self._differing() and not self._missing
 
     def is_sure(self, now: float) -> bool:
         """Tell whether what we lack is nobody's: settled, and for a whole period so.
@@ -150,7 +144,7 @@ class Replication:
     @property
     def missing(self) -> int:
         """How many items we know that we lack."""
-        return len(self._queue) + len(self._pulling)
+        return len(self._missing)
 
     def _partners(self) -> tuple[Handle, ...]:
         """Return the nodes within k places on either side: nobody else shares a range with us."""
@@ -173,13 +167,13 @@ class Replication:
         self._wheel = self._context.deadlines.arm(when, self._round)
 
     def _round(self, now: float) -> None:
-        """Compare with all partners, or with those that differed; not while pulls are under way."""
+        """Compare with all partners, or with those that differed; not while they have us pull."""
         context = self._context
         config = context.config
         if self.leaving:
             return
         partners, unequal = self._partners(), self._differing()
-        if self._is_active() and not self._queue and not self._pulling:
+        if self._is_active() and not self._missing.from_members:
             for partner in partners:
                 differed = partner.id in unequal
                 if unequal and not differed and self._again_s < config.reconcile_s:
@@ -255,26 +249,19 @@ class Replication:
             self._unsettled_at = now
         context = self._context
         if self._full_until is not None and names:
-            if now < self._full_until or self._queue or self._pulling:
+            if now < self._full_until or self._missing:
                 return
             # Any of them: a smaller one may fit.
             names = [context.rng.choice(names)]
         for name in names:
-            holders = self._queue.get(name)
-            if holders is not None:
-                if peer not in holders and len(holders) < HOLDERS_MAX:
-                    holders.append(peer)
-                continue
-            if name in self._pulling or self.leaving or not self._is_nearly_ours(name):
-                continue
-            if not self._storage.has_room_at(name):
-                continue
-            if len(self._queue) >= QUEUE_MAX:
-                context.stats.count("missing_not_queued")
-                continue
-            self._queue[name] = [peer]
-            heappush(self._heap, (ring_distance(context.identity.id, position_of(name)), name))
+            if self._missing.is_queued(name) or self._is_wanted(name):
+                self._missing.add(name, peer)
         self._pump(now)
+
+    def _is_wanted(self, name: Name) -> bool:
+        if self._missing.is_pulled(name) or self.leaving or not self._is_nearly_ours(name):
+            return False
+        return self._storage.has_room_at(name)
 
     def _is_nearly_ours(self, name: Name) -> bool:
         near = 2 * self._context.config.replicas
@@ -290,29 +277,30 @@ class Replication:
 
     def _pump(self, now: float) -> None:
         """Pull the nearest missing items, as many at a time and as fast as the settings allow."""
-        config = self._context.config
-        if not self._queue or len(self._pulling) >= config.repair_pulls:
-            return
+        config, missing = self._context.config, self._missing
         self._refill(now)
-        while self._queue and len(self._pulling) < config.repair_pulls:
+        while missing.queued:
             if self._tokens <= 0:
                 if self._wake is None or not self._wake.pending:
                     wait_s = (ITEM_COST_BYTES - self._tokens) / config.repair_bytes_per_s
                     self._wake = self._context.deadlines.arm(now + wait_s, self._pump)
                 return
-            _, name = heappop(self._heap)
-            holders = self._queue.pop(name)
+            taken = missing.take(config.repair_pulls)
+            if taken is None:
+                return
+            name, holders = taken
             if self._storage.holds(name) or not self._is_nearly_ours(name):
+                missing.ended(name)
                 continue
             # Spread over the holders: each item begins at another one.
             turn = name[-1] % len(holders)
             self._pull_missing(name, holders[turn:] + holders[:turn], now)
 
     def _pull_missing(self, name: Name, holders: list[Peer], now: float) -> None:
-        self._pulling[name] = None
         self._tokens -= ITEM_COST_BYTES
 
         def pulled(result: PullResult, now: float) -> None:
+            self._missing.note_result(name, isinstance(result, Pulled))
             if not isinstance(result, Pulled):
                 self._context.stats.count("repair_pulls_failed")
                 # We have no better one, but who has a bad one should look at it, and drop it.
@@ -336,9 +324,9 @@ class Replication:
             self._storage.write(name, result.value, written, now)
 
         def ended(now: float) -> None:
-            self._pulling.pop(name, None)
+            self._missing.ended(name)
             self._pump(now)
-            if not self._queue and not self._pulling:
+            if not self._missing:
                 self._arm_round(now, self._again_s)
 
         self._pull(name, None, holders, pulled, now, background=True, deadline_s=PULL_DEADLINE_S)
@@ -347,8 +335,7 @@ class Replication:
         """The disk is full: what is missing stays missing for a while."""
         self._context.stats.count("repairs_refused_full")
         self._full_until = now + self._context.config.reconcile_s
-        self._queue.clear()
-        self._heap.clear()
+        self._missing.clear()
 
     def _report(self, name: Name, size: int, corrupt: Sequence[Peer], now: float) -> None:
         """Have them look at their own who gave us a bad copy; see `Blobs.on_store`."""
@@ -361,6 +348,4 @@ class Replication:
 
     def check_invariants(self) -> None:
         """Assert what always holds."""
-        assert len(self._queue) <= QUEUE_MAX
-        assert len(self._heap) == len(self._queue)
-        assert not self._queue.keys() & self._pulling.keys()
+        self._missing.check_invariants()

@@ -425,7 +425,9 @@ class Transfer:
         if request.sent_at >= holder.silent_at:  # once for all that were under way together
             holder.silences += 1
             holder.silent_at = now
-        if holder.silences >= SILENCES_MAX or holder.peer.liveness is Liveness.DEAD:
+        # To a background pull its other pulls' silences count, too.
+        silences = max(holder.silences, holder.window.silences if pull.background else 0)
+        if silences >= SILENCES_MAX or holder.peer.liveness is Liveness.DEAD:
             holder.standing = Standing.GONE
         if pull.solo is holder and (
             holder.standing is Standing.GONE
