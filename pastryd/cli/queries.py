@@ -21,7 +21,7 @@ def _print(document: dict[str, object], common: Common) -> None:
         raise CorruptError(
             "the node's answer is nested too deeply; is it the same version?"
         ) from None
-    print(text)
+    print(text.encode(errors="replace").decode())  # half characters are somebody's joke
 
 
 @click.argument("key")

@@ -71,19 +71,24 @@ class Settings:
         return replace(preset(replicas=self.replicas), **dict(self.protocol))  # type: ignore[arg-type]
 
 
+SIZE_MAX = 10**18
+DURATION_MAX_S = 1e9
+"""More is a slip of the hand, and at some point no number of the machine's."""
+
+
 def parse_size(value: Value) -> int:
     """Return bytes: `10GB` (powers of 1000), `500MiB` (powers of 1024), or a plain number."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= SIZE_MAX:
         return value
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise ConfigError("give a size such as 10GB, 500MiB or a number of bytes")
     number, prefix, binary = match.groups()
     exponent = " kmgtp".index(prefix.lower()) if prefix else 0
-    size = int(float(number) * (1024 if binary else 1000) ** exponent)
-    if size <= 0:
-        raise ConfigError("give a size above 0")
-    return size
+    size = float(number) * (1024 if binary else 1000) ** exponent
+    if not 1 <= size <= SIZE_MAX:
+        raise ConfigError("give a size above 0, and of at most a million TB")
+    return int(size)
 
 
 def parse_duration(value: Value) -> float:
@@ -91,7 +96,10 @@ def parse_duration(value: Value) -> float:
     match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value).strip())
     if match is None:
         raise ConfigError("give a time such as 30, 30s, 500ms or 2m")
-    return float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    seconds = float(match[1]) * _DURATION_UNITS[match[2] or "s"]
+    if seconds > DURATION_MAX_S:
+        raise ConfigError("give a time of at most 30 years")
+    return seconds
 
 
 def _replicas(value: Value) -> int:
@@ -164,7 +172,7 @@ def load_settings(
     `command_line` maps names to what was given; None and () stand for «not given». Raises
     `ConfigError`, one line that names the setting, where it came from and what would be right.
     """
-    named = config_file or _named_in(environment)
+    named = _expanded(config_file) if config_file else _named_in(environment)
     file = _read_file(named or default_config_file(), must_exist=named is not None)
     values: dict[str, object] = {}
     for name, parse in PARSERS.items():

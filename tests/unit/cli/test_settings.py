@@ -57,7 +57,9 @@ def test_sizes_are_decimal_or_binary_by_their_unit(text: str | int, size: int) -
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "ten", "-1GB", "0", "1 XB", True, 0])
+@pytest.mark.parametrize(
+    "text", ["", "GB", "ten", "-1GB", "0", "1 XB", True, 0, "9" * 400, "2000000TB", 10**19]
+)
 def test_what_is_no_size_is_refused_with_an_example(text: object) -> None:
     with pytest.raises(ConfigError, match="size"):
         parse_size(text)
@@ -129,3 +131,16 @@ def test_the_name_of_a_bad_environment_variable_is_told(config_file: Path) -> No
 def test_the_home_directory_of_nobody_is_a_path_like_others() -> None:
     path = "~nobody-of-this-name/key"
     assert load_settings({"network-key-file": path}, {}).network_key_file == Path(path)
+
+
+def test_a_time_beyond_all_reason_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 30 years"):
+        parse_duration("9" * 400)
+
+
+def test_the_home_directory_has_its_sign_in_the_path_of_the_settings_file_too(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config_file.write_text("replicas = 5")
+    monkeypatch.setenv("HOME", str(config_file.parent))
+    assert load_settings({}, {}, Path("~") / config_file.name).replicas == 5
