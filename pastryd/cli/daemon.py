@@ -213,7 +213,7 @@ async def _run(settings: Settings, stop_with_stdin: bool) -> None:
         await _first_of(service.start(), signals.leave.wait())
         if not signals.leave.is_set():
             notify("READY=1")
-            asyncio.get_running_loop().call_later(SETTLED_S, footprint.give_back_heap)
+            asyncio.get_running_loop().call_later(SETTLED_S, footprint.give_back)
             await _first_of(service.wait_stopped(), signals.leave.wait())
             notify("STOPPING=1")
             if signals.leave.is_set() and not signals.stop.is_set():
