@@ -3,9 +3,10 @@
 Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
 suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
 too hasty. A put ends when k nodes, or all there are, have the item durably, or at `put_timeout_s`
-with how many have. A root that names fewer than there are, as far as we know, is asked again. Data
-that is still with the client is fetched only once a replica lacks it, so that a repeated put costs
-a question. Equal puts at one time are one.
+with how many have. A root that names fewer than there are, as far as we know, is asked again. Much
+data that is still with the client is fetched only once a replica lacks it, so that a repeated put
+costs a question; a little is fetched at once, while the replicas are looked up. Equal puts at one
+time are one.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from pastryd.wire.verbs import AnswerStatus, StoreStatus
 
 STORE_OVERHEAD_BYTES = 56
 """Of a `Store` or a `Request` around the data that it carries."""
+FETCHED_AT_ONCE_BYTES = 32 << 10
+"""So much from the client costs less than to ask the replicas first whether they have it."""
 PUTS_MAX = 4096
 JOINED_MAX = 1024
 PATIENCE_S = 0.25
@@ -174,6 +177,8 @@ class Putter:
             self._take_value(put, value)
         elif self._storage.holds(name):
             put.local = True
+        elif source is not None and size <= FETCHED_AT_ONCE_BYTES:
+            self._fetch(put, now)
         self._resolve(put, now)
 
     def reconsider(self, now: float) -> None:
@@ -263,6 +268,8 @@ class Putter:
             self._keep_here(put, now)
         elif peer.id in put.asking:
             return  # a refusal at once, such as our own disk's, has led here before
+        elif put.fetching:
+            return  # it is offered when it is here
         elif not put.local and peer.id not in put.queried:
             self._query(put, peer, now)
         elif not put.local:

@@ -79,6 +79,19 @@ def test_a_get_is_two_datagrams_and_a_put_two_for_each_copy() -> None:
     assert ring.passed_over == 0
 
 
+def test_a_little_is_fetched_from_the_client_at_once_and_much_if_somebody_lacks_it() -> None:
+    ring = Ring(8)
+    little, much = ring.rng.randbytes(8_000), ring.rng.randbytes(100_000)
+    # Eight times 1 ms: the request, a pull and what it brings, the same for the replicas behind
+    # their offers, how it went, the answer. And the time that segments take.
+    assert ring.client.put(little).after_s < 0.0099
+    ring.client.put(much)
+    again = VirtualClient(ring.network, ring.network.nodes[4])
+    before = again.datagrams
+    assert again.put(much).number == 3
+    assert again.datagrams - before == 2
+
+
 def test_what_is_too_long_for_a_datagram_comes_from_all_that_hold_it() -> None:
     ring = Ring(8)
     value = ring.put_elsewhere(400_000)
