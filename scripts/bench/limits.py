@@ -10,6 +10,8 @@ from typing import Any
 from bench.cluster import environment
 from bench.raw_udp import VARIANTS, measure
 
+DATAGRAMS = [1200, 8900, 65_000]
+"""What every path carries, jumbo frames, and about what loopback does."""
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
@@ -36,25 +38,33 @@ def forward(times: int) -> dict[str, Any]:
 
 
 def limits(rounds: int, seconds: float, mib: int) -> dict[str, object]:
-    """Measure everything in each round; return medians and the pull's share of each limit."""
+    """Measure everything in each round; return medians, and pulls of as long datagrams beside."""
     raw: dict[str, list[float]] = {variant.label: [] for variant in VARIANTS}
-    pulls: dict[str, list[float]] = {"pull": []}
+    pulls: dict[int, list[float]] = {size: [] for size in DATAGRAMS}
     for _ in range(rounds):
         for variant in VARIANTS:
             raw[variant.label].append(measure(variant, seconds))
-        pulls["pull"].append(pull(mib))
-    reached = median(pulls["pull"])
+        for size in DATAGRAMS:
+            pulls[size].append(pull(mib, "--datagram", str(size)))
+    reached = {size: median(values) for size, values in pulls.items()}
     return {
         "rounds": rounds,
         "pull_mib": mib,
-        "pull_mb_per_s": round(reached, 1),
-        "pull_mb_per_s_of_rounds": [round(value, 1) for value in sorted(pulls["pull"])],
+        "pulls": {str(size): _spread(values) for size, values in pulls.items()},
         "raw": {
-            label: {
-                "mb_per_s": round(median(values), 1),
-                "mb_per_s_of_rounds": [round(min(values), 1), round(max(values), 1)],
-                "pull_share": round(reached / median(values), 3),
+            variant.label: {
+                **_spread(raw[variant.label]),
+                "pull_share": round(
+                    reached[variant.datagram_bytes] / median(raw[variant.label]), 3
+                ),
             }
-            for label, values in raw.items()
+            for variant in VARIANTS
         },
+    }
+
+
+def _spread(values: list[float]) -> dict[str, object]:
+    return {
+        "mb_per_s": round(median(values), 1),
+        "mb_per_s_of_rounds": [round(min(values), 1), round(max(values), 1)],
     }

@@ -158,7 +158,10 @@ def _limits(figures: dict[str, Any]) -> Lines:
         [label, f"{raw['mb_per_s']:,.0f}", f"{raw['pull_share']:.0%}"]
         for label, raw in figures["raw"].items()
     ]
-    spread = figures["pull_mb_per_s_of_rounds"]
+    pulls = [
+        [f"{int(size):,} bytes", f"{pull['mb_per_s']:,.0f}", "-".join(_whole(pull))]
+        for size, pull in figures["pulls"].items()
+    ]
     return [
         "## Share of the raw limits",
         "",
@@ -166,11 +169,16 @@ def _limits(figures: dict[str, Any]) -> Lines:
         " protocol; in"
         " the same run, in turns, one node pulls 1 MiB objects from another (`bench_pull.py`:"
         " sealed,"
-        " framed, hashed, with congestion control):"
-        f" **{figures['pull_mb_per_s']:,.0f} MB/s** ({spread[0]:,.0f}-{spread[-1]:,.0f}).",
+        " framed, hashed, with congestion control).",
         "",
-        *_table(["raw limit", "MB/s", "a pull reaches"], rows),
+        *_table(["raw limit", "MB/s", "a pull with as long datagrams reaches"], rows),
+        "",
+        *_table(["a pull with datagrams of up to", "MB/s", "rounds"], pulls),
     ]
+
+
+def _whole(figures: dict[str, Any]) -> list[str]:
+    return [f"{value:,.0f}" for value in figures["mb_per_s_of_rounds"]]
 
 
 def _forward(figures: dict[str, Any]) -> Lines:

@@ -88,7 +88,14 @@ def _large_private(sections: Sections) -> float:
 TARGETS = [
     Target("get of 64 MiB", 250, "MB/s", False, _ours("get_blob_mb_per_s")),
     Target("put of 64 MiB, three synced copies", 80, "MB/s", False, _ours("put_blob_mb_per_s")),
-    Target("pull from node to node", 700, "MB/s", False, _figure("limits", "pull_mb_per_s")),
+    Target(
+        "pull from node to node, 1,200-byte datagrams", 430, "MB/s", False,
+        _figure("limits", "pulls", "1200", "mb_per_s"),
+    ),
+    Target(
+        "the same, large datagrams", 700, "MB/s", False,
+        _figure("limits", "pulls", "65000", "mb_per_s"),
+    ),
     Target("1 KB puts, 24 in flight", 4074, "/s", False, _ours("put_1k", "per_s")),
     Target("1 KB gets, 24 in flight", 8000, "/s", False, _ours("get_1k", "per_s")),
     Target("1 KB get alone, p50", 0.3, "ms", True, _ours("get_1k", "p50_ms")),
