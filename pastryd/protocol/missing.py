@@ -50,9 +50,11 @@ class Missing:
     @property
     def from_members(self) -> bool:
         """Tell whether a member of our leaf set announced any of it."""
-        if any(account is not None for account in self._slots):
-            return True
-        return any(account is not None for has in self._queue.values() for _, account in has)
+        return any(account is not None for account in (*self._slots, *self._heaps))
+
+    def is_due_to(self, member: NodeId) -> bool:
+        """Tell whether some of it waits, or is pulled, on this member's account."""
+        return member in self._heaps or member in self._slots
 
     def is_queued(self, name: Name) -> bool:
         """Tell whether a name waits to be pulled."""

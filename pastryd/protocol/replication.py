@@ -53,6 +53,7 @@ class Replication:
 
     __slots__ = (
         "_again_s",
+        "_all_compared_at",
         "_changed",
         "_compare",
         "_context",
@@ -93,6 +94,7 @@ class Replication:
         """Something did, and `_unequal` is of before: a join is a change for each of 16 members."""
         self._again_s = AGAIN_S
         """Until we compare with those again: longer and longer while neither side moves."""
+        self._all_compared_at = 0.0
         self._full_until: float | None = None
         """The disk is full: until then nothing is pulled, then one item to see; None: it is not."""
         self._tokens = float(BURST_BYTES_MIN)
@@ -107,7 +109,7 @@ class Replication:
 
     def start(self, now: float) -> None:
         """Begin the periodic rounds."""
-        self._refilled_at = now
+        self._refilled_at = self._all_compared_at = now
         self._arm_round(now, SOON_S)
 
     def update(self, handle: Handle, joined: bool, now: float) -> None:
@@ -167,17 +169,23 @@ class Replication:
         self._wheel = self._context.deadlines.arm(when, self._round)
 
     def _round(self, now: float) -> None:
-        """Compare with all partners, or with those that differed; not while they have us pull."""
+        """Compare with all partners, or with those that differed; not while they have us pull.
+
+        Some may differ for good, or have us pull for ever: all others have their turn in time.
+        """
         context = self._context
         config = context.config
         if self.leaving:
             return
         partners, unequal = self._partners(), self._differing()
-        if self._is_active() and not self._missing.from_members:
+        is_due = now - self._all_compared_at >= config.reconcile_s
+        if self._is_active() and (is_due or not self._missing.from_members):
+            if is_due or not unequal:
+                self._all_compared_at = now
             for partner in partners:
                 differed = partner.id in unequal
-                if unequal and not differed and self._again_s < config.reconcile_s:
-                    continue  # some may differ for good: now and then all have their turn
+                if (unequal and not differed and not is_due) or self._missing.is_due_to(partner.id):
+                    continue
                 peer = context.peers.of(partner)
                 if not differed and not self._is_ours_to_ask(peer):
                     continue

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from pastryd.ids import RING_MASK, Name
+from pastryd.protocol.items import name_of
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import NAMES_MAX, Absent, HaveQuery, Segment
@@ -52,4 +53,29 @@ def test_repair_goes_on_while_somebody_announces_what_nobody_has(datagrams_later
     for _ in range(4):
         world.network.run(5)
         announce(world, liar, victim, datagrams_later)
+    assert world.is_replicated()
+
+
+def test_neighbours_are_compared_with_while_another_announces_without_end() -> None:
+    world = World(8, seed=5)
+    liar = world.live[6]
+    mute(world, liar)
+    value = world.choose.randbytes(300)
+    world.values[name_of(value)] = value
+    replicas = world.replicas(name_of(value))
+    assert liar not in replicas
+    for _ in range(20):
+        for victim in world.live:
+            if victim is not liar:
+                announce(world, liar, victim, 1)
+        world.network.run(2)
+    # As after a put that ended with its client.
+    holder = replicas[1]
+    holder.disk.items[name_of(value)] = value
+    holder.core.items.storage.inventory.add(name_of(value), len(value))
+    for _ in range(20):
+        for victim in world.live:
+            if victim is not liar:
+                announce(world, liar, victim, 1)
+        world.network.run(2)
     assert world.is_replicated()

@@ -154,3 +154,15 @@ def test_an_announcer_that_left_the_leaf_set_leaves_nothing_behind(monkeypatch) 
     while (took := missing.take(PULLS)) is not None:
         end(missing, took[0], False)
     assert not missing
+
+
+def test_something_is_due_to_a_member_until_all_that_it_announced_was_tried() -> None:
+    missing, (first, second), _ = fresh(2)
+    announced = announce(missing, first, 2, 1)
+    assert missing.from_members
+    assert missing.is_due_to(first.id) and not missing.is_due_to(second.id)
+    for _ in announced:
+        taken = missing.take(1)
+        assert taken is not None and missing.is_due_to(first.id)
+        end(missing, taken[0], True)
+    assert not missing.is_due_to(first.id) and not missing.from_members
