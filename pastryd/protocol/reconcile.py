@@ -4,7 +4,8 @@ Owns the conversation; knows neither who should hold what nor how items move. On
 are the fingerprints of up to 16 ranges; the other answers with those that differ, as it sees them.
 A range that differs is split and asked again, or, when both hold few names on it, listed in one
 datagram. All state is with the side that asks, every question is repeated until answered, and each
-answer is one datagram: equal stores cost one round trip, others the size of their difference.
+answer is one datagram: equal stores cost one round trip, others the size of their difference. Who
+answers may lie, and differ without end: a session has so many questions, and so many a second.
 
 Both sides learn what they lack: `missing(names, peer, now)`.
 """
@@ -14,9 +15,11 @@ from collections.abc import Callable, Sequence
 from pastryd.ids import RING_MASK, Name, NodeId, position_of, within
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
+from pastryd.state.deadlines import Timer
 from pastryd.state.inventory import Inventory
 from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import Peer
+from pastryd.state.token_bucket import TokenBucket
 from pastryd.wire.messages import RANGES_MAX, Names, Range, Ranges
 
 NAMES_PER_LIST = 31
@@ -28,6 +31,13 @@ QUESTIONS_MAX = 4
 STACK_MAX = 4096
 """Ranges yet to be compared with one peer. Depth first, so that it does not come to this."""
 SESSIONS_MAX = 64
+QUESTIONS_BASE = 4096
+"""Of one session: an eighth of what `missing.py` can queue, for a list brings at least as many."""
+NAMES_PER_QUESTION = 8
+"""And one more for so many names of ours: to list all of them takes one for 10 or more."""
+QUESTIONS_BURST = 256.0
+QUESTIONS_PER_S = 256.0
+"""Of one session in the long run: names come as fast as small items can be pulled."""
 ATTEMPTS = 5
 """Per question; a session has many, and one that stays unanswered ends it."""
 
@@ -38,12 +48,26 @@ Missing = Callable[[Sequence[Name], Peer, float], None]
 
 
 class _Session:
-    __slots__ = ("asked", "equal", "failed", "on_done", "outstanding", "peer", "stack", "to_list")
+    __slots__ = (
+        "equal",
+        "failed",
+        "on_done",
+        "outstanding",
+        "pace",
+        "peer",
+        "questions_left",
+        "stack",
+        "to_list",
+        "wake",
+    )
 
-    def __init__(self, peer: Peer, arcs: Sequence[Arc], on_done: OnDone) -> None:
+    def __init__(self, peer: Peer, arcs: Sequence[Arc], questions: int, on_done: OnDone) -> None:
         self.peer = peer
         self.stack: list[Arc] = list(arcs)
         self.to_list: list[Arc] = []
+        self.questions_left = questions
+        self.pace = TokenBucket(QUESTIONS_PER_S, QUESTIONS_BURST)
+        self.wake: Timer | None = None
         self.on_done = on_done
         self.outstanding = 0
         self.equal = True
@@ -68,7 +92,8 @@ class Reconcile:
         """Compare these arcs with a peer; False: already at it, or too many at once."""
         if peer.id in self._sessions or len(self._sessions) >= SESSIONS_MAX:
             return False
-        session = _Session(peer, arcs, on_done)
+        ours = sum(self._inventory.fingerprint(*arc)[0] for arc in arcs)
+        session = _Session(peer, arcs, QUESTIONS_BASE + ours // NAMES_PER_QUESTION, on_done)
         self._sessions[peer.id] = session
         self._ask_on(session, now)
         return True
@@ -77,17 +102,34 @@ class Reconcile:
 
     def _ask_on(self, session: _Session, now: float) -> None:
         while session.outstanding < QUESTIONS_MAX and not session.failed:
+            if not session.to_list and not session.stack:
+                break
+            if not session.questions_left:
+                self._drop_rest(session)
+                break
+            if not session.pace.take(now):
+                if session.wake is None or not session.wake.pending:
+                    session.wake = self._context.deadlines.arm(
+                        now + QUESTIONS_MAX / QUESTIONS_PER_S, self._ask_on, session
+                    )
+                return
+            session.questions_left -= 1
             if session.to_list:
                 self._ask_names(session, session.to_list.pop(), now)
-            elif session.stack:
+            else:
                 arcs = session.stack[-RANGES_MAX:]
                 del session.stack[-RANGES_MAX:]
                 self._ask_ranges(session, arcs, now)
-            else:
-                break
         if not session.outstanding and self._sessions.get(session.peer.id) is session:
             del self._sessions[session.peer.id]
             session.on_done(None if session.failed else session.equal, now)
+
+    def _drop_rest(self, session: _Session) -> None:
+        """Leave what is still to be compared to the next session."""
+        dropped = len(session.stack) + len(session.to_list)
+        self._context.stats.count("reconcile_ranges_dropped", dropped)
+        session.stack.clear()
+        session.to_list.clear()
 
     def _ask_ranges(self, session: _Session, arcs: list[Arc], now: float) -> None:
         ranges = tuple(Range(*arc, *self._inventory.fingerprint(*arc)) for arc in arcs)

@@ -7,7 +7,9 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, Position, within
+from pastryd.protocol import reconcile as module
 from pastryd.protocol.context import Context
+from pastryd.protocol.missing import QUEUE_MAX
 from pastryd.protocol.reconcile import Reconcile
 from pastryd.protocol.requests import Requests
 from pastryd.state.handle import Handle
@@ -167,3 +169,61 @@ def test_a_late_answer_is_not_taken_for_a_question():
     b.reconcile.on_names(Names(5, *WHOLE, True, tuple(names(3))), peer, 0.0)
     assert not b.context.outbox.datagrams
     assert not b.missing
+
+
+class Liar(Pair):
+    """The other side claims for every range that it holds a million names there, and lists none."""
+
+    def compare_for(self, seconds: float) -> list[float]:
+        """Return when each question was asked."""
+        a, b = self.sides
+        peer = a.context.peers.of(b.context.identity)
+        asked: list[float] = []
+        a.reconcile.compare(peer, (WHOLE,), lambda equal, now: self.done.append(equal), 0.0)
+        while self.now <= seconds and not self.done:
+            datagrams, a.context.outbox.datagrams = a.context.outbox.datagrams, []
+            for data, _ in datagrams:
+                question = decode(data)
+                asked.append(self.now)
+                if isinstance(question, Ranges):
+                    lies = tuple(Range(r.start, r.end, 1 << 20, 1) for r in question.ranges)
+                    a.reconcile.on_ranges(
+                        question._replace(final=True, ranges=lies), peer, self.now
+                    )
+                elif isinstance(question, Names):
+                    a.reconcile.on_names(question._replace(final=True, names=()), peer, self.now)
+            if not a.context.outbox.datagrams and not self.done:
+                deadline = a.context.deadlines.next_deadline()
+                assert deadline is not None
+                self.now = max(self.now, deadline)
+                a.context.deadlines.run_due(self.now)
+        return asked
+
+
+def test_who_claims_without_end_to_differ_is_asked_at_a_bounded_rate_and_not_for_ever():
+    pair = Liar()
+    pair.fill(1_000, 0, 0)
+    asked = pair.compare_for(600)
+    assert pair.done == [False]
+    assert len(asked) <= module.QUESTIONS_BASE + 1_000
+    for start in (0, 1, 10):
+        within_s = [at for at in asked if start <= at < start + 1]
+        assert 0 < len(within_s) <= module.QUESTIONS_BURST + module.QUESTIONS_PER_S + 1
+    assert pair.sides[0].context.stats.counters["reconcile_ranges_dropped"] > 0
+    assert pair.sides[0].context.deadlines.next_deadline() is None
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(17_000, 17_000), (17_000, 0), (4_000, 4_000)])
+def test_stores_that_differ_wholly_are_compared_to_the_end(monkeypatch, ours, theirs):
+    monkeypatch.setattr(module, "QUESTIONS_BASE", 64)
+    pair = Pair()
+    pair.fill(0, ours, theirs)
+    pair.compare()
+    pair.assert_found(ours, theirs)
+
+
+def test_an_empty_store_learns_as_much_at_a_time_as_can_be_queued():
+    pair = Pair()
+    pair.fill(0, 0, QUEUE_MAX)
+    pair.compare()
+    pair.assert_found(0, QUEUE_MAX)
