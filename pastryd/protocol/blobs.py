@@ -7,10 +7,11 @@ the last hop dominates). Nothing is stored or handed out as an answer that was n
 segments are verified by who pulls.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pastryd.errors import RemoteProtocolError
-from pastryd.ids import Name, Position, position_of
+from pastryd.ids import Name, NodeId, Position, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.application import Application, Forward
 from pastryd.protocol.blobs_find import Finder, ThenFound, read_records
@@ -24,6 +25,7 @@ from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
+from pastryd.state.token_bucket import TokenBuckets
 from pastryd.wire.codec import decode
 from pastryd.wire.messages import (
     HANDLES_MAX,
@@ -41,6 +43,12 @@ from pastryd.wire.verbs import StoreStatus
 
 STORES_MAX = 256
 """Items that others may have us pull at one time."""
+STORES_FEW = 16
+"""Once half of them are, only who has had us pull fewer than so many may add to it."""
+CHECKS_BURST = 32.0
+CHECKS_PER_S = 8.0
+"""Copies of ours that one node may have us read and hash: up to 1 MiB for a datagram of theirs."""
+CHECKERS_MAX = 256
 OFFERS_JOINED_MAX = 64
 
 _STATUS = {
@@ -56,6 +64,8 @@ class Blobs(Application):
     name = BLOB_APPLICATION
 
     __slots__ = (
+        "_add_holder",
+        "_checks",
         "_context",
         "_finder",
         "_inline_max",
@@ -64,6 +74,7 @@ class Blobs(Application):
         "_putter",
         "_requests",
         "_storage",
+        "_stores",
         "_storing",
         "is_sure",
     )
@@ -83,9 +94,14 @@ class Blobs(Application):
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
+        self._add_holder = add_holder
         self._finder = Finder(context, requests, storage, lookup, pull, add_holder, is_active)
         self._putter = Putter(context, requests, storage, lookup, pull)
         self._storing: dict[Name, list[tuple[Peer, int]]] = {}
+        """Who offered what we pull; the first of them is charged for it."""
+        self._stores: Counter[NodeId] = Counter()
+        """How many pulls each is charged for."""
+        self._checks = TokenBuckets(CHECKS_PER_S, CHECKS_BURST, CHECKERS_MAX)
         self.is_sure: Callable[[float], bool] = lambda now: True
         """Whether what ought to be here is here, as far as anybody can tell."""
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
@@ -220,7 +236,8 @@ class Blobs(Application):
         """Keep an item that we are offered: its bytes are here, or with who offers it."""
         nonce, name, size, data = message
         if self._storage.holds(name):
-            if data:
+            # Who asks too often is told what a `HaveQuery` would be.
+            if data or not self._checks.take(peer.id, now):
                 self._stored(peer, nonce, StoreStatus.OK, now)
             else:
                 self._check_own(message, peer, now)
@@ -258,12 +275,14 @@ class Blobs(Application):
                 return
             if len(offers) < OFFERS_JOINED_MAX:
                 offers.append((peer, nonce))
+                self._add_holder(name, peer, now)
             return
-        if len(self._storing) >= STORES_MAX:
+        if not self._has_room_for(peer):
             self._context.stats.count("stores_refused")
             self._stored(peer, nonce, StoreStatus.BUSY, now)
             return
         self._storing[name] = [(peer, nonce)]
+        self._stores[peer.id] += 1
 
         def pulled(result: PullResult, now: float) -> None:
             if isinstance(result, Pulled):
@@ -278,11 +297,20 @@ class Blobs(Application):
             answer(_STATUS[status], now)
 
         def answer(status: StoreStatus, now: float) -> None:
+            self._stores[peer.id] -= 1
+            if not self._stores[peer.id]:
+                del self._stores[peer.id]
             for offerer, offer_nonce in self._storing.pop(name):
                 self._stored(offerer, offer_nonce, status, now)
 
         wait_s = self._context.config.put_timeout_s
         self._pull(name, size, (peer,), pulled, now, deadline_s=wait_s)
+
+    def _has_room_for(self, peer: Peer) -> bool:
+        """Tell whether a node may have us pull one item more: no one alone takes all the room."""
+        pulled = len(self._storing)
+        few = self._stores[peer.id] < STORES_FEW
+        return pulled < STORES_MAX // 2 or (few and pulled < STORES_MAX)
 
     # -- answers --
 

@@ -1,0 +1,78 @@
+"""Offers of items that nobody has, or that are here already, keep nobody else from being served."""
+
+from pastryd.ids import Name
+from pastryd.protocol.items import name_of
+from pastryd.protocol.outbox import ReadItem, StoreReply, StoreRequest
+from pastryd.sim.disk import VirtualDisk
+from pastryd.wire.codec import encode
+from pastryd.wire.messages import Store
+from pastryd.wire.verbs import AnswerStatus
+from tests.items.test_made_up_names import mute
+from tests.items.world import World
+from tests.support.network import VirtualNode
+
+SIZE = 1 << 20
+
+
+class CountingDisk(VirtualDisk):
+    reads = 0
+
+    def perform(self, request: StoreRequest) -> StoreReply:
+        self.reads += isinstance(request, ReadItem)
+        return super().perform(request)
+
+
+def offer(world: World, node: VirtualNode, victim: VirtualNode, name: Name, times: int = 1) -> None:
+    """Offer an item whose bytes stay with the node."""
+    for _ in range(times):
+        message = Store(world.choose.getrandbits(63) | 1, name, SIZE, b"")
+        world.network.transmit(encode(message), node.handle, victim.handle)
+
+
+def test_puts_go_on_while_somebody_offers_what_nobody_has() -> None:
+    world = World(8, seed=5)
+    liar = world.live[6]
+    mute(world, liar)
+    for victim in world.live:
+        for _ in range(300):
+            offer(world, liar, victim, Name(world.choose.randbytes(32)))
+    world.network.run(0.3)
+    began = world.network.now
+    for access in world.live[:6]:
+        assert world.put(access, world.choose.randbytes(5_000)).status is AnswerStatus.OK
+    assert world.network.now - began < 1
+    assert all(node.core.stats.counters["stores_refused"] > 0 for node in world.live)
+
+
+def test_an_item_is_pulled_from_all_who_offer_it() -> None:
+    world = World(8, seed=5)
+    liar = world.live[6]
+    mute(world, liar)
+    value = world.choose.randbytes(SIZE)
+    for victim in world.replicas(name_of(value)):
+        offer(world, liar, victim, name_of(value))
+    world.network.run(0.1)
+    began = world.network.now
+    assert world.put(world.live[0], value).status is AnswerStatus.OK
+    assert world.network.now - began < 2
+
+
+def test_offers_of_what_is_here_cost_a_bounded_number_of_reads() -> None:
+    world = World(6, seed=5)
+    value = world.choose.randbytes(SIZE)
+    name = name_of(value)
+    assert world.put(world.live[0], value).status is AnswerStatus.OK
+    victim = world.replicas(name)[0]
+    liar, honest = [node for node in world.live if node is not victim][:2]
+    victim.core.items.storage.drop_cached(name)
+    disk = CountingDisk()
+    disk.items = victim.disk.items
+    victim.disk = disk
+    offer(world, liar, victim, name, 1_000)
+    world.network.run(0.1)
+    assert 0 < disk.reads < 100
+    # Who has got a bad copy from here is heard nevertheless.
+    disk.items[name] = bytes(SIZE)
+    offer(world, honest, victim, name)
+    world.network.run(5)
+    assert disk.items[name] == value
