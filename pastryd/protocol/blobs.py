@@ -55,6 +55,7 @@ _STATUS = {
     WriteStatus.OK: StoreStatus.OK,
     WriteStatus.FULL: StoreStatus.FULL,
     WriteStatus.FAILED: StoreStatus.FAILED,
+    WriteStatus.TOO_MANY: StoreStatus.FULL,
 }
 
 

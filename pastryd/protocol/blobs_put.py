@@ -292,7 +292,7 @@ class Putter:
                 put.asking.pop(own_id, None)
                 if status is WriteStatus.OK:
                     put.durable[own_id] = None
-                elif status is WriteStatus.FULL:
+                elif status in (WriteStatus.FULL, WriteStatus.TOO_MANY):
                     put.full[own_id] = None
                 else:
                     put.failed[own_id] = None

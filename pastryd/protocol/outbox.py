@@ -44,6 +44,8 @@ class WriteStatus(IntEnum):
     OK = 0
     FULL = 1
     FAILED = 2
+    TOO_MANY = 3
+    """A key has as many index entries as one node keeps; no store says so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ by whoever hands them in; what is read back is verified by whoever relies on it,
 forgotten (`forget`), so that repair brings a good one.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
 
-from pastryd.ids import Name, position_of
+from pastryd.ids import Name, Position, position_of
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import ENTRIES_PER_KEY, INDEX_ENTRY_BYTES, Value
 from pastryd.protocol.outbox import (
@@ -40,6 +40,7 @@ class Storage:
         "_cache_bytes",
         "_context",
         "_deletes",
+        "_entries",
         "_pins",
         "_reads",
         "_spoiled",
@@ -63,6 +64,8 @@ class Storage:
         self._reads: dict[int, tuple[Name, ThenRead]] = {}
         self._tickets: dict[int, tuple[Name, int]] = {}
         self._writes: dict[Name, list[ThenWritten]] = {}
+        self._entries: Counter[Position] = Counter()
+        """Index entries that are being written, by position."""
         self._deletes: dict[int, ThenWritten] = {}
         self._spoiled: set[Name] = set()
         """Of which a bad copy is on disk, as long as it could not be deleted."""
@@ -82,7 +85,9 @@ class Storage:
 
     def has_room_at(self, name: Name) -> bool:
         """Tell whether one more index entry may be kept at this position."""
-        return len(self.inventory.with_position(position_of(name))) < ENTRIES_PER_KEY
+        position = position_of(name)
+        kept = len(self.inventory.with_position(position)) + self._entries[position]
+        return kept < ENTRIES_PER_KEY
 
     # -- reading --
 
@@ -119,9 +124,10 @@ class Storage:
                 return
             waiting.append(then)
             return
-        if len(value) == INDEX_ENTRY_BYTES and not self.has_room_at(name):
+        is_entry = len(value) == INDEX_ENTRY_BYTES
+        if is_entry and not self.has_room_at(name):
             self._context.stats.count("index_entries_refused")
-            then(WriteStatus.FULL, now)
+            then(WriteStatus.TOO_MANY, now)
             return
         if len(self._writes) >= WRITES_MAX:
             self._context.stats.count("writes_refused")
@@ -130,6 +136,8 @@ class Storage:
         self._ticket = ticket = self._ticket + 1
         self._writes[name] = [then]
         self._tickets[ticket] = (name, len(value))
+        if is_entry:
+            self._entries[position_of(name)] += 1
         if name in self._spoiled:
             # A store leaves what it has as it is.
             self._ticket += 1
@@ -196,6 +204,8 @@ class Storage:
         if written is None:
             return
         name, size = written
+        if size == INDEX_ENTRY_BYTES:
+            self._entries -= Counter((position_of(name),))
         status = reply.status
         if status is WriteStatus.OK and name in self._spoiled:
             status = WriteStatus.FAILED  # it has left the bad copy as it was

@@ -7,7 +7,7 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, position_of, rank
-from pastryd.protocol.items import name_of
+from pastryd.protocol.items import IndexEntry, name_of
 from tests.support.network import VirtualDisk, VirtualNetwork, VirtualNode
 from tests.unit.protocol.test_blobs import get, put
 
@@ -175,3 +175,22 @@ def test_hostile_names_and_ranges_never_raise_nor_fill_the_queue():
     network.step(node, lambda: replication.note_missing(names, peer, network.now))
     assert replication.missing <= 32_768 + network.config.repair_pulls
     assert node.core.stats.counters["missing_not_queued"] > 0
+
+
+def test_more_index_entries_than_a_key_may_have_are_not_taken_for_a_full_disk():
+    network = ring(6)
+    names = fill(network, 40)
+    key = name_of(b"blob")
+    victim, *others = replicas_of(network, key)
+    for i, holder in enumerate(others):
+        entries = [IndexEntry(key, name_of(b"%d %d" % (i, j)), 2 << 20) for j in range(16)]
+        for entry in entries:
+            holder.disk.items[entry.name] = entry.encode()
+            holder.core.items.storage.inventory.add(entry.name, len(entry.encode()))
+    network.crash(victim)
+    victim.disk.items.clear()
+    victim = network.restart(victim, [others[0]])
+    network.run_until(lambda: not lacking(network, names), 5)
+    network.run(5)
+    assert len(victim.core.items.storage.records_at(key)) == 16
+    assert "repairs_refused_full" not in victim.core.stats.counters

@@ -143,14 +143,17 @@ def test_a_write_during_a_delete_wins(disk):
     assert disk.storage.inventory.bytes_held == 3
 
 
-def test_a_key_has_a_bounded_number_of_index_entries(disk):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_key_has_a_bounded_number_of_index_entries(disk, at_once):
     key = name_of(b"blob")
     entries = [IndexEntry(key, name_of(b"%d" % i), 2 << 20) for i in range(ENTRIES_PER_KEY + 1)]
     results = []
     for entry in entries:
         results.append(put(disk, entry.encode(), entry.name))
-        disk.drain()
-    assert [r[0] for r in results] == [WriteStatus.OK] * ENTRIES_PER_KEY + [WriteStatus.FULL]
+        if not at_once:
+            disk.drain()
+    disk.drain()
+    assert [r[0] for r in results] == [WriteStatus.OK] * ENTRIES_PER_KEY + [WriteStatus.TOO_MANY]
     assert sorted(disk.storage.records_at(key)) == sorted(e.name for e in entries[:-1])
 
 
