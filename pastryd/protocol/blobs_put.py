@@ -2,11 +2,11 @@
 
 Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
 suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
-too hasty. A put ends when k nodes, or all there are, have the item durably, or at `put_timeout_s`
-with how many have. A root that names fewer than there are, as far as we know, is asked again. Much
-data that is still with the client is fetched only once a replica lacks it, so that a repeated put
-costs a question; a little is fetched at once, while the replicas are looked up. Equal puts at one
-time are one.
+too hasty. A put ends when k nodes, or all there are, have the item durably, and those of the k
+closest who lack it were given up once; or at `put_timeout_s` with how many have. A root that names
+fewer than there are, as far as we know, is asked again. Much data that is still with the client is
+fetched only once a replica lacks it, so that a repeated put costs a question; a little is fetched
+at once, while the replicas are looked up. Equal puts at one time are one.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,6 +61,7 @@ class _Put:
         "failed",
         "fetching",
         "full",
+        "given_up",
         "local",
         "name",
         "nonces",
@@ -93,6 +94,8 @@ class _Put:
         self.durable: dict[NodeId, None] = {}
         self.failed: dict[NodeId, None] = {}
         self.full: dict[NodeId, None] = {}
+        self.given_up: dict[NodeId, None] = {}
+        """Failed or were suspected at any time: asked again, but who took their place counts."""
         self.queried: dict[NodeId, None] = {}
         """Said that they lack it, or were silent: a `Store` comes next."""
         self.patience_s: dict[NodeId, float] = {}
@@ -217,11 +220,10 @@ class Putter:
         own_id = self._context.identity.id
         if self._storage.holds(put.name):
             put.durable[own_id] = None
-        named = min(self._context.config.replicas, len(put.candidates))
-        known = min(self._context.config.replicas, 1 + placement.others_known(self._context))
-        wanted = max(named, known)
+        wanted = self._wanted(put)
         chosen = 0
         kept = 0
+        replaced = 0
         refused = 0
         to_ask: list[Peer | None] = []
         for peer in put.candidates:
@@ -234,11 +236,14 @@ class Putter:
                 refused += 1
                 continue
             elif peer_id in put.failed or not self._context.usable(peer_id):
+                put.given_up[peer_id] = None
                 continue
-            elif peer_id not in put.asking:
-                to_ask.append(peer)
+            else:
+                replaced += peer_id in put.given_up
+                if peer_id not in put.asking:
+                    to_ask.append(peer)
             chosen += 1
-        if kept == wanted:
+        if kept + replaced == wanted and self._kept(put) >= wanted:
             self._end(put, AnswerStatus.OK, now)
             return
         for peer in to_ask:
@@ -254,6 +259,18 @@ class Putter:
             self._end(put, status, now)
         elif put.retry is None or not put.retry.pending:
             put.retry = self._context.deadlines.arm(now + RETRY_S, self._handle_retry, put)
+
+    def _wanted(self, put: _Put) -> int:
+        """Return how many copies there should be: k, or one for each node that there is."""
+        replicas = self._context.config.replicas
+        named = min(replicas, len(put.candidates))
+        return max(named, min(replicas, 1 + placement.others_known(self._context)))
+
+    def _kept(self, put: _Put) -> int:
+        """Return how many of those close to it have it, whether or not of the closest k."""
+        own_id = self._context.identity.id
+        ids = [own_id if peer is None else peer.id for peer in put.candidates]
+        return sum(peer_id in put.durable for peer_id in ids)
 
     def _handle_retry(self, put: _Put, now: float) -> None:
         if put.ended:
@@ -403,7 +420,9 @@ class Putter:
     def _handle_deadline(self, put: _Put, now: float) -> None:
         if put.ended:
             return
-        if put.durable:
+        if self._kept(put) >= self._wanted(put) > 0:
+            status = AnswerStatus.OK
+        elif put.durable:
             status = AnswerStatus.UNDER_REPLICATED
         else:
             status = AnswerStatus.FULL if put.full else AnswerStatus.UNREACHABLE

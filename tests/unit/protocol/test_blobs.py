@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from pastryd.config import Config
-from pastryd.ids import Name, position_of, rank
+from pastryd.ids import Name, clockwise, position_of, rank
 from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
 from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import IndexEntry, name_of
@@ -288,3 +288,63 @@ def test_who_was_given_up_and_answers_after_all_counts():
     assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
     assert node.core.stats.counters["stores_unanswered"] > 0
     assert network.now - began < 0.42
+
+
+def cut_off(network: VirtualNetwork, one: VirtualNode, others: list[VirtualNode]) -> None:
+    for other in others:
+        network.cut(one, other)
+        network.cut(other, one)
+
+
+@pytest.mark.parametrize("size", [300, 50_000])
+def test_who_was_replaced_is_not_waited_for_once_k_others_have_it(size):
+    network = ring(12)
+    value = Random(size).randbytes(size)
+    order = closest(network, name_of(value))
+    node = order[-1]
+    cut_off(network, node, [order[i] for i in (0, 2, 3, 4)])
+    results: list[PutResult] = []
+    network.step(
+        node,
+        lambda: node.core.items.blobs.put(
+            name_of(value),
+            size,
+            value,
+            None,
+            lambda result, now: results.append(result),
+            network.now,
+        ),
+    )
+    counters = node.core.stats.counters
+    network.run_until(lambda: counters.get("puts_retried", 0) > 0, 10)
+    assert not results
+    network.links.cuts.clear()
+    cut_off(network, node, order[2:5])
+    # The root is asked again after `RETRY_S` at most, and the third is silent for its patience.
+    network.run_until(lambda: bool(results), 1)
+    assert results == [PutResult(AnswerStatus.OK, 3)]
+    assert node.core.context.usable(order[2].id)
+
+
+def test_a_put_with_k_copies_is_complete_though_one_who_joined_meanwhile_is_slow():
+    network = ring(8)
+    rng = Random(2)
+    node = network.nodes[0]
+    heard = min((n for n in network.nodes[1:]), key=lambda n: clockwise(node.id, n.id))
+    value = rng.randbytes(300)
+    while (
+        heard not in closest(network, name_of(value))[:3]
+        or node in closest(network, name_of(value))[:4]
+    ):
+        value = rng.randbytes(300)
+    network.crash(heard)
+    network.run(10)
+    for one in network.live:
+        one.disk.write_s = 1.5
+    for _ in range(8):
+        put(network, node, rng.randbytes(300))
+    heard = network.restart(heard, [node])
+    heard.disk.write_s = 60.0
+    assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
+    assert heard.id in node.core.context.leaf_set
+    assert name_of(value) not in heard.disk.items
