@@ -56,6 +56,7 @@ _STATUS = {
     WriteStatus.FULL: StoreStatus.FULL,
     WriteStatus.FAILED: StoreStatus.FAILED,
     WriteStatus.TOO_MANY: StoreStatus.FULL,
+    WriteStatus.BUSY: StoreStatus.BUSY,
 }
 
 

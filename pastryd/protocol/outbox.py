@@ -46,6 +46,8 @@ class WriteStatus(IntEnum):
     FAILED = 2
     TOO_MANY = 3
     """A key has as many index entries as one node keeps; no store says so."""
+    BUSY = 4
+    """Too many others wait to be written; it may fit, and go well, later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Storage:
         if waiting is not None:
             if len(waiting) >= JOINED_MAX:
                 self._context.stats.count("writes_refused")
-                then(WriteStatus.FAILED, now)
+                then(WriteStatus.BUSY, now)
                 return
             waiting.append(then)
             return
@@ -131,7 +131,7 @@ class Storage:
             return
         if len(self._writes) >= WRITES_MAX:
             self._context.stats.count("writes_refused")
-            then(WriteStatus.FAILED, now)
+            then(WriteStatus.BUSY, now)
             return
         self._ticket = ticket = self._ticket + 1
         self._writes[name] = [then]

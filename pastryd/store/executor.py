@@ -92,7 +92,7 @@ class StoreExecutor:
             or self.pending_bytes + size > PENDING_BYTES_MAX
         ):
             self.refused_writes += 1
-            self._completed(WriteDone(request.ticket, WriteStatus.FAILED))
+            self._completed(WriteDone(request.ticket, WriteStatus.BUSY))
             return
         self.pending_bytes += size
         self.pending_writes += 1

@@ -7,6 +7,7 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name
+from pastryd.protocol import storage as module
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, name_of
 from pastryd.protocol.outbox import (
@@ -112,6 +113,15 @@ def test_a_full_disk_refuses_and_the_item_is_not_held():
     assert statuses == [WriteStatus.FULL]
     assert not disk.storage.holds(name_of(b"x" * 100))
     assert disk.context.stats.counters["writes_full"] == 1
+
+
+def test_more_writes_than_may_wait_are_refused_as_such(disk, monkeypatch):
+    monkeypatch.setattr(module, "WRITES_MAX", 1)
+    monkeypatch.setattr(module, "JOINED_MAX", 2)
+    statuses = [put(disk, value) for value in (b"a", b"a", b"a", b"b")]
+    assert statuses == [[], [], [WriteStatus.BUSY], [WriteStatus.BUSY]]
+    disk.drain()
+    assert put(disk, b"b") == []
 
 
 def test_what_is_not_here_reads_as_none_without_asking_the_disk(disk):

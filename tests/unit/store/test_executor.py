@@ -152,7 +152,7 @@ def test_more_than_may_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
     executor.submit(write(3, b""))
     executor.submit(write(4, b""))
     executor.submit(write(5, b""))
-    assert loop.replies == [(2, WriteStatus.FAILED), (5, WriteStatus.FAILED)]
+    assert loop.replies == [(2, WriteStatus.BUSY), (5, WriteStatus.BUSY)]
     assert (executor.pending_writes, executor.refused_writes) == (3, 2)
     store.gate.release(100)
     executor.close()
