@@ -28,7 +28,7 @@ from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.pull_queue import PROBED_BYTES
-from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult
+from pastryd.protocol.pull_state import AbsentEverywhere, Pulled, PullResult, TimedOut
 from pastryd.protocol.transfer import Transfer
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
@@ -404,15 +404,15 @@ class ClientSession:
             elif result.corrupt:
                 self._finish(call, Reply(AnswerStatus.CORRUPT, 0, name, b"", now - call.since), now)
             else:
-                self._finish(call, NoReply(now - call.since, True), now)
+                slow = isinstance(result, TimedOut) and now - peer.last_heard < SILENCE_S
+                self._finish(call, NoReply(now - call.since, not slow), now)
 
         if message.size >= PROBED_BYTES:
             self._ring.note_pull()
         call.pulling = (name, on_done)
-        size = message.size if message.size <= OBJECT_BYTES_MAX else None
         holders = [peer, *self._ring.others(name, peer)] if call.direct else [peer]
         left_s = max(0.0, call.deadline - now) * (DIRECT_SHARE if call.direct else 1)
-        self._transfer.pull(name, size, holders, on_done, now, deadline_s=left_s)
+        self._transfer.pull(name, message.size, holders, on_done, now, deadline_s=left_s)
 
     def _stop_asking(self, call: Call) -> None:
         for nonce in call.asked:

@@ -209,6 +209,16 @@ def test_an_access_node_that_answers_other_requests_is_not_silent() -> None:
     assert world.now - began > 2 * SILENCE_S
 
 
+def test_an_access_node_that_is_slow_to_send_is_not_silent() -> None:
+    world = World()
+    world.connect()
+    value = os.urandom(1 << 20)
+    assert isinstance(world.put(value), Reply)
+    world.service_s = 0.05
+    result = world.run(world.client.ask(Verb.GET, name_of(value), 0, None, 5.0, world.now))
+    assert isinstance(result, NoReply) and not result.silent
+
+
 def test_an_object_that_left_the_cache_before_it_was_pulled_is_asked_for_again() -> None:
     world = World()
     world.connect()
