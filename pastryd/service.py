@@ -36,6 +36,7 @@ from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore
+from pastryd.store.lmdb_tree import DAMAGE_ADVICE
 from pastryd.store.scrub import Scrubber
 
 SCRUB_BYTES_PER_S = 4 << 20
@@ -103,6 +104,7 @@ class Service:
         self._store: LmdbStore | None = None
         self._executor: StoreExecutor | None = None
         self._driver: Driver | None = None
+        self._stats: Stats
         self._scrubber: Scrubber
         self._scrubbing = threading.Lock()
         """Held while a thread looks at items."""
@@ -230,7 +232,7 @@ class Service:
         now = clock()
         node, stats = self._make_node(handle, config, now)
         self.node = node
-        udp.stats = stats
+        udp.stats = self._stats = stats
         sessions = SessionTable(
             identity.private_key, identity.incarnation, self._network_key, endpoint_of, stats
         )
@@ -341,6 +343,7 @@ class Service:
         scrubber = self._scrubber
         while (deadline := scrubber.next_deadline()) is not None:
             await asyncio.sleep(max(0.0, deadline - clock()))
+            known = scrubber.damage_found
             try:
                 corrupt = await asyncio.to_thread(self._scrub_step)
             except StoreLostError:
@@ -349,6 +352,9 @@ class Service:
                 self._log.warning("scrub_failed", error=str(error))
                 await asyncio.sleep(REMEMBER_INTERVAL_S)
                 continue
+            if found := scrubber.damage_found - known:
+                self._stats.count("pages_damaged", found)
+                self._log.warning("store_damaged", pages=found, advice=DAMAGE_ADVICE)
             for name in corrupt:
                 self.driver.run(self._forget, name)
 

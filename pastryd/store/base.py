@@ -18,6 +18,9 @@ FIRST_NAME = Name(bytes(NAME_BYTES))
 Receive = Callable[[memoryview | None, int], None]
 """Takes the part that was read (None: no such item) and the size of the whole item."""
 
+OnDamage = Callable[[], None]
+"""Told, in the place where they would have come, that names cannot be read."""
+
 
 class ItemStore(Protocol):
     """Items by name, in order of their names, durable once `apply` has returned."""
@@ -34,11 +37,12 @@ class ItemStore(Protocol):
     def capacity_bytes(self) -> int:
         """The bound above which writes are answered FULL."""
 
-    def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
+    def names(self, start: bytes = FIRST_NAME, on_damage: OnDamage | None = None) -> Iterator[Name]:
         """Yield the names >= `start` in order.
 
         Not a snapshot: names written or deleted meanwhile may or may not be seen; all others are.
-        Raises StoreError when they cannot be read.
+        Names that cannot be read are left out if `on_damage` is there to be told; else, or when the
+        store is of no use any more, raises StoreError.
         May be left at any point and does not keep old versions alive between two names.
         """
 

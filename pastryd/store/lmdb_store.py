@@ -16,7 +16,7 @@ import lmdb
 from pastryd.errors import StoreError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
-from pastryd.store.base import FIRST_NAME, Receive
+from pastryd.store.base import FIRST_NAME, OnDamage, Receive
 from pastryd.store.data_directory import DataDirectory, make_directory, sync_directory
 from pastryd.store.journal import GENERATION_BYTES, Journal
 from pastryd.store.lmdb_tree import DATA_FILE, LmdbTree, cut_short
@@ -108,15 +108,15 @@ class LmdbStore:
         """The bound above which writes are answered FULL."""
         return self._tree.capacity_bytes
 
-    def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
+    def names(self, start: bytes = FIRST_NAME, on_damage: OnDamage | None = None) -> Iterator[Name]:
         """Yield the names >= `start` in order; see `ItemStore.names`."""
         # The waiting ones are taken first: they move towards the tree, never away from it.
         waiting = sorted(name for name in list(self._waiting) if name >= start)
         if not waiting:
-            yield from self._tree.names(start)
+            yield from self._tree.names(start, on_damage)
             return
         waiting.reverse()
-        for name in self._tree.names(start):
+        for name in self._tree.names(start, on_damage):
             while waiting and waiting[-1] < name:
                 yield waiting.pop()
             if waiting and waiting[-1] == name:

@@ -9,6 +9,8 @@ journal, except that meta values may have to be stored together with a batch.
 import errno
 import mmap
 import os
+import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,12 +20,13 @@ import lmdb
 from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
-from pastryd.store.base import FIRST_NAME, Receive
+from pastryd.store.base import FIRST_NAME, OnDamage, Receive
 from pastryd.store.data_directory import sync_directory
-from pastryd.store.lmdb_pages import has_lost_pages
+from pastryd.store.lmdb_pages import Tree, has_damaged_pages, has_lost_pages, leaves
 from pastryd.store.resident import MappedFile
 
 DATA_FILE = "data.mdb"
+_ITEMS = b"items"
 
 NAMES_PER_TRANSACTION_MAX = 4096
 """A scan opens a new transaction this often, so that a slow one never pins old pages."""
@@ -37,10 +40,10 @@ MAP_SLACK_BYTES = 1 << 30
 DISK_FULL_BYTES = 1 << 20
 """With less than this free, a write that ends half way is taken for a full disk."""
 
-_DAMAGED = (
-    "it is damaged: move the data directory away and start with an empty one, "
-    "the other replicas fill it again"
+DAMAGE_ADVICE = (
+    "move the data directory away and start with an empty one, the other replicas fill it again"
 )
+_DAMAGED = "it is damaged: " + DAMAGE_ADVICE
 
 _CONCERNS_SOME = (
     lmdb.TxnFullError,
@@ -90,7 +93,9 @@ class LmdbTree:
             if is_short and int(info["last_txnid"]) > 0 and has_lost_pages(path / DATA_FILE):
                 # Touching the missing part of the map would be a SIGBUS, not an exception.
                 raise cut_short(path)
-            self._items = environment.open_db(b"items")
+            if has_damaged_pages(path / DATA_FILE):
+                raise StoreError(f"cannot use {path / DATA_FILE}: {_DAMAGED}")
+            self._items = environment.open_db(_ITEMS)
             self._meta = environment.open_db(b"meta")
             sync_directory(path)
             with self._begin(write=False) as transaction:
@@ -113,8 +118,11 @@ class LmdbTree:
         """Bytes of all pages in use, as of the last commit; free pages in the file do not count."""
         return self._used_bytes
 
-    def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
+    def names(self, start: bytes = FIRST_NAME, on_damage: OnDamage | None = None) -> Iterator[Name]:
         """Yield the names >= `start` in order; see `ItemStore.names`."""
+        if on_damage is not None:
+            yield from self._names_around_damage(start, on_damage)
+            return
         count = NAMES_AT_FIRST
         while True:
             chunk = self._names_from(start, count)
@@ -124,19 +132,52 @@ class LmdbTree:
             count = min(count * 4, NAMES_PER_TRANSACTION_MAX)
             start = chunk[-1] + b"\0"
 
+    def _names_around_damage(self, start: bytes, on_damage: OnDamage) -> Iterator[Name]:
+        """Read the pages here and not in LMDB, which a damaged one may abort; it takes longer."""
+        going_on: bytes | None = start
+        while going_on is not None:
+            found, going_on = self._leaves_from(going_on)
+            for keys in found:
+                if keys is None:
+                    on_damage()
+                else:
+                    yield from map(Name, keys)
+
+    def _leaves_from(self, start: bytes) -> tuple[list[list[bytes] | None], bytes | None]:
+        """Return the names of some leaves, None for lost ones; and where to go on, if there."""
+        found: list[list[bytes] | None] = []
+        count = 0
+        try:
+            with self._begin() as transaction, (self._path / DATA_FILE).open("rb") as file:
+                tree = Tree.parse(transaction.get(_ITEMS, b""))
+                for keys in leaves(file, self._page_bytes, tree, start):
+                    if keys is None or not _are_names(keys):
+                        found.append(None)
+                        continue
+                    names = keys[bisect_left(keys, start) :]
+                    found.append(names)
+                    count += len(names)
+                    if count >= NAMES_AT_FIRST:
+                        return found, names[-1] + b"\0"
+        except (lmdb.Error, struct.error) as error:
+            raise self._given_up(error) from error
+        return found, None
+
     def _names_from(self, start: bytes, count: int) -> list[bytes]:
         try:
             with self._begin(self._items) as transaction:
                 cursor = transaction.cursor()
                 if not cursor.set_range(start):
                     return []
-                keys = cursor.iternext(keys=True, values=False)
-                return list(islice(keys, count))
+                names = list(islice(cursor.iternext(keys=True, values=False), count))
         except lmdb.Error as error:
             raise self._given_up(error) from error
+        if not set(map(len, names)) <= {NAME_BYTES}:
+            raise self._given_up(lmdb.CorruptedError("a name has another length"))
+        return names
 
-    def _given_up(self, error: lmdb.Error) -> StoreError:
-        """Return what to say when LMDB gives nothing back."""
+    def _given_up(self, error: Exception) -> StoreError:
+        """Return what to say when nothing is given back."""
         said = f"the store in {self._path} is of no use any more: {error}; "
         if isinstance(error, lmdb.PanicError):
             # After a failed write of its meta page it refuses everything until it is opened again.
@@ -293,12 +334,14 @@ class LmdbTree:
         self._environment.close()
 
 
+def _are_names(keys: list[bytes]) -> bool:
+    """Tell whether the keys of a leaf are names in order."""
+    return all(len(key) == NAME_BYTES for key in keys) and keys == sorted(keys)
+
+
 def cut_short(path: Path) -> StoreError:
     """Return what to say of a directory whose file has lost pages."""
-    return StoreError(
-        f"{path / DATA_FILE} was cut short; move the data directory away and start with an empty "
-        "one: the other replicas fill it again"
-    )
+    return StoreError(f"{path / DATA_FILE} was cut short; {DAMAGE_ADVICE}")
 
 
 def _open_environment(path: Path, capacity_bytes: int) -> lmdb.Environment:

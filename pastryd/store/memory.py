@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
-from pastryd.store.base import FIRST_NAME, Receive
+from pastryd.store.base import FIRST_NAME, OnDamage, Receive
 
 ITEM_OVERHEAD_BYTES = NAME_BYTES
 UNLIMITED_BYTES = 1 << 62
@@ -37,7 +37,7 @@ class MemoryStore:
         """Bytes of all names and values."""
         return self._used_bytes
 
-    def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
+    def names(self, start: bytes = FIRST_NAME, on_damage: OnDamage | None = None) -> Iterator[Name]:
         """Yield the names >= `start` in order, as they were when the scan began."""
         ordered = self._ordered
         if ordered is None:

@@ -41,6 +41,7 @@ class Scrubber:
         "_store",
         "_verify",
         "corrupt_found",
+        "damage_found",
         "items_checked",
         "rounds_finished",
     )
@@ -58,6 +59,8 @@ class Scrubber:
         self._round_began_at = now
         self.items_checked = 0
         self.corrupt_found = 0
+        self.damage_found = 0
+        """Places where names could not be read; each round finds them again."""
         self.rounds_finished = 0
 
     def next_deadline(self) -> float | None:
@@ -71,7 +74,7 @@ class Scrubber:
         corrupt: list[Name] = []
         cost = 0
         finished_round = True
-        for name in self._store.names(self._position):
+        for name in self._store.names(self._position, self._note_damage):
             if cost >= STEP_BYTES_MAX:
                 self._position = name
                 finished_round = False
@@ -93,6 +96,9 @@ class Scrubber:
         if now - self._saved_at >= SAVE_INTERVAL_S:
             self.save(now)
         return corrupt
+
+    def _note_damage(self) -> None:
+        self.damage_found += 1
 
     def save(self, now: float) -> None:
         """Remember the position durably, if it has moved and the disk takes it."""

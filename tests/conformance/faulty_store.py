@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pastryd.errors import StoreError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
-from pastryd.store.base import FIRST_NAME, ItemStore, Receive
+from pastryd.store.base import FIRST_NAME, ItemStore, OnDamage, Receive
 
 
 class FaultyStore:
@@ -22,6 +22,8 @@ class FaultyStore:
         """One for each of the next requests; OK lets it through."""
         self.flipped_bits: dict[Name, int] = {}
         """Which bit of a value the disk has spoiled."""
+        self.lost_names: set[Name] = set()
+        """Whose pages the disk has spoiled, each on its own."""
         self.meta_refused = False
 
     @property
@@ -36,8 +38,14 @@ class FaultyStore:
     def capacity_bytes(self) -> int:
         return self._inner.capacity_bytes
 
-    def names(self, start: bytes = FIRST_NAME) -> Iterator[Name]:
-        return self._inner.names(start)
+    def names(self, start: bytes = FIRST_NAME, on_damage: OnDamage | None = None) -> Iterator[Name]:
+        for name in self._inner.names(start, on_damage):
+            if name not in self.lost_names:
+                yield name
+            elif on_damage is None:
+                raise StoreError("the store is of no use any more: a page is damaged; start empty")
+            else:
+                on_damage()
 
     def read(self, name: Name, offset: int, length: int, receive: Receive) -> None:
         bit = self.flipped_bits.get(name)

@@ -135,6 +135,22 @@ def test_a_data_directory_in_use_is_refused(start: Start) -> None:
     assert "in use" in refused(start())
 
 
+def test_a_damaged_page_of_the_store_is_told_in_one_line(start: Start, tmp_path: Path) -> None:
+    first = start()
+    pastry("put", "-", node=ready_address(first), stdin=bytes(100_000))
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+    page = 4096
+    data = tmp_path / "data" / "store" / "data.mdb"
+    whole = data.read_bytes()
+    leaves = [at for at in range(2 * page, len(whole), page) if whole[at + 10] == 2]
+    with data.open("r+b") as file:
+        for at in leaves:  # in use or not: there are old ones among them
+            file.seek(at)
+            file.write(bytes(page))
+    assert "move the data directory away" in refused(start())
+
+
 def test_systemd_is_told_when_the_node_is_ready_and_when_it_stops(
     start: Start, tmp_path: Path
 ) -> None:

@@ -141,6 +141,25 @@ async def test_a_store_that_is_found_lost_while_nobody_asks_stops_its_node(
             await first.wait_stopped()
 
 
+async def test_damage_that_the_scrubber_finds_is_counted_and_told(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = threading.Event()
+
+    def step(scrubber: Scrubber, now: float) -> list[Name]:
+        if scrubber.damage_found:
+            again.set()
+        else:
+            scrubber.damage_found += 2
+        return []
+
+    monkeypatch.setattr(Scrubber, "step", step)
+    first = await nodes.start(nodes.settings("first"))
+    assert await asyncio.to_thread(again.wait, 30)
+    assert first.node.stats.counters["pages_damaged"] == 2
+    assert "store_damaged" in capsys.readouterr().out
+
+
 async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:
     first = await nodes.start(nodes.settings("first"))
     async with Client(first.address) as client:

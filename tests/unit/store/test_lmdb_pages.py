@@ -1,15 +1,17 @@
 """A file that lacks pages, and one that only ends before pages that were never needed."""
 
 import os
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from pastryd.errors import StoreError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem
-from pastryd.store.lmdb_pages import has_lost_pages
+from pastryd.store.lmdb_pages import has_damaged_pages, has_lost_pages
 from pastryd.store.lmdb_store import LmdbStore
 from pastryd.store.lmdb_tree import LmdbTree
 
@@ -107,3 +109,56 @@ def test_what_is_no_such_file_is_not_whole(tmp_path: Path) -> None:
     for content in (b"", b"\xff" * 3 * PAGE_BYTES, Random(1).randbytes(5 * PAGE_BYTES)):
         data.write_bytes(content)
         assert has_lost_pages(data)
+        assert has_damaged_pages(data)
+
+
+def sample(path: Path) -> tuple[bytes, list[Name]]:
+    """Make a store of small and large items and free pages; return its file and its names."""
+    store = LmdbStore(path, CAPACITY)
+    for number in range(0, 120, 10):
+        store.apply([write(n, 9_000 if n % 10 == 0 else 700) for n in range(number, number + 10)])
+        store.apply([delete(number + 1)])
+    store.put_meta("identity", b"key")
+    names = list(store.names())
+    store.close()
+    return (path / "store" / "data.mdb").read_bytes(), names
+
+
+@pytest.mark.parametrize("damage", ["zeros", "ones", "random"])
+def test_a_store_with_any_page_damaged_opens_with_all_names_or_says_what_to_do(
+    tmp_path: Path, damage: str
+) -> None:
+    whole, names = sample(tmp_path)
+    refused = 0
+    for at in range(0, len(whole), PAGE_BYTES):
+        fill = Random(at).randbytes(PAGE_BYTES)
+        fill = {"zeros": bytes(PAGE_BYTES), "ones": b"\xff" * PAGE_BYTES, "random": fill}[damage]
+        spoilt = whole[:at] + fill + whole[at + PAGE_BYTES :]
+        (tmp_path / "store" / "data.mdb").write_bytes(spoilt)
+        try:
+            with closing(LmdbStore(tmp_path, CAPACITY)) as store:
+                assert list(store.names()) == names
+        except StoreError as error:
+            assert "move the data directory away" in str(error)
+            refused += 1
+    assert refused > 30
+
+
+def test_damage_within_a_page_is_an_answer_and_no_exception(tmp_path: Path) -> None:
+    whole, _ = sample(tmp_path)
+    data = tmp_path / "store" / "data.mdb"
+    assert not has_damaged_pages(data)
+    random = Random(4)
+    answers = set()
+    for _ in range(400):
+        at = random.randrange(len(whole) // PAGE_BYTES) * PAGE_BYTES + random.randrange(200)
+        fill = random.choice([bytes(8), b"\xff" * 8, random.randbytes(8)])
+        with data.open("r+b") as file:
+            file.seek(at)
+            file.write(fill)
+            file.flush()
+            answers.add(has_damaged_pages(data))
+            has_lost_pages(data)
+            file.seek(at)
+            file.write(whole[at : at + 8])
+    assert answers == {True, False}

@@ -14,6 +14,7 @@ from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store import lmdb_tree
+from pastryd.store.base import FIRST_NAME
 from pastryd.store.data_directory import MARKER
 from pastryd.store.lmdb_store import LmdbStore
 
@@ -155,17 +156,17 @@ def test_damage_is_told_in_one_line_and_frees_the_lock(tmp_path: Path) -> None:
     LmdbStore(tmp_path, MIB).close()
 
 
-def spoil_pages(path: Path, content: bytes) -> None:
-    """Fill all pages of the tree that hold these bytes with ones, as a failing disk might."""
-    data = path / "store" / "data.mdb"
-    file = bytearray(data.read_bytes())
-    at = file.find(content)
-    assert at >= 0
-    while at >= 0:
-        page = at - at % 4096
-        file[page : page + 4096] = b"\xff" * 4096
+def spoil_pages(path: Path, content: bytes, fill: int = 0xFF) -> None:
+    """Fill all pages of the tree that hold these bytes, as a failing disk might."""
+    with (path / "store" / "data.mdb").open("r+b") as data:
+        file = data.read()
         at = file.find(content)
-    data.write_bytes(file)
+        assert at >= 0
+        while at >= 0:
+            page = at - at % 4096
+            data.seek(page)
+            data.write(bytes([fill]) * 4096)
+            at = file.find(content, page + 4096)
 
 
 def test_a_damaged_page_of_meta_values_is_told_in_one_line(tmp_path: Path) -> None:
@@ -256,9 +257,7 @@ def test_an_item_whose_pages_are_damaged_is_not_there(tmp_path: Path) -> None:
 def test_a_damaged_page_spoils_no_write_elsewhere(tmp_path: Path) -> None:
     store = LmdbStore(tmp_path, 16 * MIB)
     store.apply([write(number, 1000) for number in range(500)])
-    store.close()
     spoil_pages(tmp_path, name_of(77))
-    store = LmdbStore(tmp_path, 16 * MIB)
     assert value_in(store, 77) is None
     with pytest.raises(StoreError, match="damaged"):
         list(store.names())
@@ -267,6 +266,49 @@ def test_a_damaged_page_spoils_no_write_elsewhere(tmp_path: Path) -> None:
     assert [value_in(store, r.ticket) for r in batch] == [
         None if r.ticket == 77 else r.value for r in batch
     ]
+    store.close()
+
+
+@pytest.mark.parametrize("fill", [0, 0xFF])
+def test_a_scan_goes_around_damaged_pages_and_tells_of_each(tmp_path: Path, fill: int) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    numbers = [(7 << 250) + number for number in range(500)]
+    store.apply([write(number, 1000) for number in numbers])
+    names = [name_of(number) for number in numbers]
+    read = store._tree._leaves_from(names[0])[0]
+    assert all(read)
+    lost = [keys for i, keys in enumerate(read) if keys is not None and i in (0, 3, 4)]
+    for keys in lost:
+        spoil_pages(tmp_path, keys[-1], fill)
+    there = [name for name in names if not any(name in keys for keys in lost)]
+    told: list[str] = []
+    assert list(store.names(names[0], lambda: told.append("damage"))) == there
+    assert len(told) == 3
+    waiting = write(8 << 250, 100)
+    store.apply([waiting])
+    found = list(store.names(FIRST_NAME, lambda: told.append("again")))
+    assert found == [*there, waiting.name]
+    assert list(store.names(there[200], lambda: told.append("no more"))) == found[200:]
+    assert len(told) == 6
+    store.close()
+
+
+def test_a_name_that_cannot_be_one_is_damage(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path, 16 * MIB)
+    store.apply([write((7 << 250) + number - 300, 100) for number in range(700)])
+    with (tmp_path / "store" / "data.mdb").open("r+b") as data:
+        file = data.read()
+        at = file.find(name_of(7 << 250))
+        while at >= 0:  # the two bytes before a name say how long it is
+            data.seek(at - 2)
+            data.write(b"\0\0")
+            at = file.find(name_of(7 << 250), at + 1)
+    with pytest.raises(StoreError, match="move the data directory away"):
+        list(store.names())
+    told: list[str] = []
+    found = list(store.names(FIRST_NAME, lambda: told.append("damage")))
+    assert len(told) == 1
+    assert 660 < len(found) < 700
     store.close()
 
 

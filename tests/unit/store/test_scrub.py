@@ -61,6 +61,17 @@ def test_a_flipped_bit_is_found_in_the_first_round() -> None:
     assert scrubber.corrupt_found == 1
 
 
+def test_what_cannot_be_read_is_counted_and_the_round_goes_on() -> None:
+    store, names = filled(20)
+    store.lost_names = {names[3], names[4], names[19]}
+    store.flipped_bits[names[13]] = 77
+    scrubber = Scrubber(store, verify, RATE, now=0.0)
+    [(_, corrupt)] = run(scrubber, until=4.9)
+    assert corrupt == [names[13]]
+    assert (scrubber.damage_found, scrubber.items_checked) == (3, 17)
+    assert scrubber.rounds_finished == 1
+
+
 def test_nothing_happens_before_the_deadline() -> None:
     store, _ = filled(20)
     scrubber = Scrubber(store, verify, RATE, now=0.0)
