@@ -203,10 +203,11 @@ class PullQueue:
         if holder is None:
             return 0
         window = holder.window
-        segment_bytes = self.carried(holder)
-        if segment_bytes < pull.segment_bytes or pull.untouched:
-            self._resegment(pull, segment_bytes)
-        cost = pull.cost
+        carried = self.carried(holder)
+        if carried < pull.segment_bytes or pull.untouched:
+            self._resegment(pull, carried)
+        # What has begun goes on with its own, however much longer ones the path carries.
+        segment_bytes, cost = pull.segment_bytes, pull.cost
         room = window.room(pull.background) // segment_bytes
         if window.outstanding:
             budget -= self._reserve

@@ -33,11 +33,11 @@ FAULTS = st.builds(
     loss=st.sampled_from([0.0, 0.01, 0.05, 0.3]),
     duplication=st.sampled_from([0.0, 0.1]),
     bytes_per_s=st.sampled_from([0.0, 2e6, 2e7]),
-    queue_bytes=st.sampled_from([20_000.0, 1e9]),
+    queue_bytes=st.sampled_from([5_000.0, 20_000.0, 1e9]),
     datagram_bytes_max=st.sampled_from([1_200.0, 1_452.0, 9_000.0, 1e9]),
     trains=st.booleans(),
-).filter(lambda faults: faults.queue_bytes >= min(faults.datagram_bytes_max, 65_000))
-"""No queue is shorter than a datagram that the path carries."""
+)
+"""A datagram that finds the queue empty passes, even one that is longer than the queue."""
 CONFIGS = st.sampled_from(
     [
         Config.lan(),

@@ -64,6 +64,18 @@ def test_on_a_long_path_nothing_waits_for_probes_and_later_items_have_long_segme
     assert _asked(link) == {1_118, 1_370}
 
 
+@pytest.mark.parametrize("carries", [9_000, 1e9])
+def test_short_segments_are_asked_for_as_many_at_once_when_the_path_proves_to_carry_long_ones(
+    carries: float,
+) -> None:
+    link = _link(delay_s=0.04, datagram_bytes_max=carries)
+    link.peer(0, 1).sample_rtt(0.08)
+    assert _pulled(link, link.pull(link.hold(BYTES, 1), [1], OBJECT_BYTES_MAX)) == BYTES
+    assert link.now < 101
+    assert _asked(link) == {1_118}
+    assert sum(isinstance(m, Pull) for m in link.stations[0].sent) < 300
+
+
 def test_a_path_is_probed_once_for_all_pulls_and_not_for_small_items() -> None:
     link = _link()
     _pulled(link, link.pull(link.hold(BYTES[:9000], 1), [1], 9000))
