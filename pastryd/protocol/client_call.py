@@ -101,7 +101,7 @@ class Call:
         self.copies = 0
         """How many holders have stored it, if they were asked themselves."""
         self.asked_at = self.sent_at = now
-        """When those in `asked` were asked first, and last."""
+        """Since when those in `asked` owe a word, and when they were asked last."""
         self.repeats = 0
         """How often they were asked again."""
         self.wait_s = 0.0

@@ -8,8 +8,7 @@ Holders that answer it (`client_ring.py`) it asks itself: one of them for an ite
 store a small one. Only verified bytes, and copies that all k confirm, are taken from them; whatever
 else happens, the access node is asked, as if they had not been.
 
-A request whose answer is later than such answers have been is repeated, with backoff. PENDING is a
-sign of life; silence is what makes an access node unreachable.
+A request whose answer is late is repeated, with backoff; only silence makes a node unreachable.
 """
 
 from collections.abc import Callable, Sequence
@@ -282,8 +281,7 @@ class ClientSession:
         call.timer = self._context.deadlines.arm(when, self._repeat, call)
 
     def _repeat(self, call: Call, now: float) -> None:
-        # Answers to what was asked at the same time may have shown meanwhile that they take longer.
-        # Who spoke to us since then is not gone, but has much to do.
+        # Others' answers may have shown that they take longer; who spoke since then is just busy.
         is_heard = all(peer.last_heard >= call.sent_at for peer in call.asked.values())
         usual_s = self._answer_wait_s(call, SILENCE_S if is_heard else REPEAT_MAX_S)
         call.wait_s = max(call.wait_s, usual_s)
@@ -298,8 +296,10 @@ class ClientSession:
                     self._ring.note_silence(peer, now)
                 self._turn_to_access(call, now)
                 return
-        heard_at = max(peer.last_heard for peer in call.asked.values())
-        silent = now - max(call.asked_at, heard_at) >= SILENCE_S
+        # Who answered owes nothing, however long we waited: silence begins with this repetition.
+        heard_at = now if is_heard else max(peer.last_heard for peer in call.asked.values())
+        call.asked_at = max(call.asked_at, heard_at)
+        silent = now - call.asked_at >= SILENCE_S
         if now >= call.deadline or silent:
             self._finish(call, NoReply(now - call.since, silent), now)
             return

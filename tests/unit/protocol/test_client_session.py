@@ -40,6 +40,9 @@ class World:
         self.service_s = 0.0
         """How long the access node works on each answer, one after the other."""
         self.free_at = 0.0
+        self.latency_s = LATENCY_S
+        self.lateness_s = 0.0
+        """How late the client's timers fire."""
 
     def _collect(self) -> None:
         for core, to_node in ((self.client, True), (self.node, False)):
@@ -53,7 +56,7 @@ class World:
                 leaves_at = self.now
                 if not to_node:
                     leaves_at = self.free_at = max(self.free_at, self.now) + self.service_s
-                self.wire.append((leaves_at + LATENCY_S, self.sent, payload, to_node, bare))
+                self.wire.append((leaves_at + self.latency_s, self.sent, payload, to_node, bare))
             core.outbox.datagrams.clear()
         for event in self.client.outbox.events:
             if isinstance(event, Completion):
@@ -68,7 +71,9 @@ class World:
             self.client.check_invariants()
             if request_id in self.results:
                 return self.results[request_id]
-            deadlines = (self.client.next_deadline(), self.node.next_deadline())
+            deadline = self.client.next_deadline()
+            fires_at = None if deadline is None else deadline + self.lateness_s
+            deadlines = (fires_at, self.node.next_deadline())
             times = [t for t in deadlines if t is not None] + [d[0] for d in self.wire]
             assert times and min(times) < end, "nothing will ever happen"
             self.now = max(self.now, min(times))
@@ -161,6 +166,18 @@ def test_pending_keeps_it_waiting_but_not_beyond_the_deadline() -> None:
     assert isinstance(result, NoReply) and not result.silent
     assert result.after_s == pytest.approx(12.0)
     assert 5 < len(world.node.requests) < 30
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_timers_that_fire_later_than_answers_take_make_no_silence(loss: float) -> None:
+    world = World()
+    world.connect()
+    world.loss = loss
+    world.latency_s, world.lateness_s = 0.0001, 0.002  # as on one machine
+    world.node.pending_answers = 10_000
+    result = world.get(b"anything")
+    assert isinstance(result, NoReply) and not result.silent
+    assert result.after_s == pytest.approx(30.0, abs=0.1)
 
 
 def test_silence_is_told_long_before_the_deadline() -> None:
