@@ -320,24 +320,29 @@ class Putter:
 
     # -- copies elsewhere --
 
-    def _query(self, put: _Put, peer: Peer, now: float) -> None:
-        """Ask whether it is there already, before the client has to send it."""
+    def _query(self, put: _Put, peer: Peer, now: float, patience_s: float | None = None) -> None:
+        """Ask whether it is there already, before the client has to send it.
+
+        `patience_s`: it was offered it, and speaks: it is slow, or our way to it alone is cut.
+        """
         put.asking[peer.id] = None
 
         def answered(answer: HaveReply | None, now: float) -> None:
             put.asking.pop(peer.id, None)
-            if put.ended:
-                return
             if answer is not None and answer.bitmap & 1:
                 put.durable[peer.id] = None
+            elif answer is None and patience_s is not None:
+                put.failed[peer.id] = None
+                self._context.stats.count("stores_unanswered")
             else:
                 # A silent one is offered it, too: that has more patience, and on a busy machine
                 # replacing whoever misses two short timeouts would make copies without need.
                 put.queried[peer.id] = None
-            self._offer(put, now)
+            if not put.ended:
+                self._offer(put, now)
 
         message = HaveQuery(self._context.nonce(), False, (put.name,))
-        self._requests.ask(peer, message, answered, now, attempts=2)
+        self._requests.ask(peer, message, answered, now, attempts=2, timeout_s=patience_s)
 
     def _fetch(self, put: _Put, now: float) -> None:
         """Pull the data from the client."""
@@ -363,7 +368,7 @@ class Putter:
         self._pull(put.name, put.size, (put.source,), pulled, now)
 
     def _store(self, put: _Put, peer: Peer, now: float) -> None:
-        """Offer it. A replica that is at work but slow is asked again, a silent one replaced."""
+        """Offer it. A replica that hears us but is slow is asked again, a silent one replaced."""
         put.asking[peer.id] = None
         data = b""
         if put.value is not None and put.size <= self._inline_max:
@@ -384,9 +389,11 @@ class Putter:
                 self._store_time.sample(now - asked_at)
             if answer is None:
                 self._store_time.note_expired(asked_at, now)
-                if peer.last_heard <= asked_at:
-                    put.failed[peer.id] = None
-                    self._context.stats.count("stores_unanswered")
+                if peer.last_heard > asked_at and not put.ended:
+                    self._query(put, peer, now, patience_s)
+                    return
+                put.failed[peer.id] = None
+                self._context.stats.count("stores_unanswered")
             elif answer.status == StoreStatus.OK:
                 put.durable[peer.id] = None
                 if put.asking and len(put.durable) < self._context.config.replicas:

@@ -6,6 +6,7 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.protocol.blobs_find import Object
+from pastryd.wire.verbs import AnswerStatus
 from tests.items.world import World
 from tests.support.network import VirtualNode
 
@@ -187,6 +188,20 @@ def test_puts_succeed_while_a_quarter_hangs_and_nothing_is_lost_afterwards(seed:
     world.network.run_until(world.network.is_consistent, 30)
     world.repair(30)
     world.assert_readable()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_replica_that_is_heard_and_does_not_hear_is_soon_replaced(seed: int) -> None:
+    """One direction of one path is cut: nobody is dead, for all others vouch for both ends."""
+    world = World(7, seed)
+    access, deaf = world.live[:2]
+    world.network.cut(access, deaf)
+    for _ in range(40):
+        began = world.network.now
+        result = world.put(access, world.choose.randbytes(300))
+        assert result.status is AnswerStatus.OK and result.copies >= 3
+        assert world.network.now - began < 2.0
+        world.network.run(0.5)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
