@@ -372,6 +372,7 @@ class PastryNode:
         if message.incarnation != peer.handle.incarnation:
             return
         self.context.log("peer_left", peer=f"{peer.id:032x}")
+        peer.active = False
         self.leafset_upkeep.remove(peer, False, now)
 
     def _revive(self, peer: Peer, now: float) -> None:

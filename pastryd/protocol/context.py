@@ -353,11 +353,11 @@ class Context:
         """An address has proved itself: what was held for it follows."""
         if self._address_nonce and message.nonce == self._address_nonce:
             self.learn_address(message, peer, now)
+        peer.active = message.active
         unproven = peer.unproven
         if unproven is None or message.nonce != (unproven.hello_nonce or -1):
             return
         self.prove(peer, peer.endpoint, now)  # no other address was sent this nonce
-        peer.active = message.active
 
     def prove(self, peer: Peer, asked: Endpoint, now: float) -> None:
         """Note that a peer echoed a nonce that was sent to `asked`.

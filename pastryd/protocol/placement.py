@@ -64,8 +64,9 @@ def others_known(context: Context) -> int:
     if len(members) >= context.config.replicas:
         return len(members)
     others = {handle.id for handle in chain(members, context.table.entries())}
-    if not others and any(peer.liveness is Liveness.DEAD for peer in context.peers):
-        # Rather than that all others died we are cut off from them. Who leaves says so.
+    if not others and any(peer.active or peer.liveness is Liveness.DEAD for peer in context.peers):
+        # Rather than that all others died we are cut off from them, or they answer our Hello and do
+        # not let us in, as when a later life of ours runs elsewhere. Who leaves says so.
         return 1
     return len(others)
 

@@ -82,6 +82,7 @@ class Peer:
         self.rttvar_s = 0.0
         self.liveness = ALIVE
         self.active = False
+        """Whether it serves in a ring, as it last told us."""
         self.advertised: Endpoint | None = None
         """Where it says that it wants to be reached, if it says so."""
         self._told: Handle | None = None

@@ -10,7 +10,7 @@ from pastryd.ids import Name, position_of, rank
 from pastryd.protocol.items import name_of
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import Replicas
+from pastryd.wire.messages import Hello, Replicas
 from pastryd.wire.verbs import AnswerStatus
 from tests.items.world import World
 from tests.support.network import VirtualNode
@@ -117,6 +117,25 @@ def test_a_node_that_lost_all_others_at_once_doubts_that_it_is_the_ring() -> Non
     world.network.split()
     world.network.run_until(world.network.is_consistent, 120)
     assert world.put(alone, b"precious").status is AnswerStatus.OK
+
+
+def test_a_node_that_others_greet_and_do_not_let_in_is_not_the_ring() -> None:
+    world = World(5, 3)
+    alone = world.live[0]
+    network = world.network
+    transmit = network.transmit
+
+    def greeting_only(data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        if sender.endpoint != alone.endpoint or isinstance(decode(data), Hello):
+            transmit(data, sender, destination)
+
+    began = network.now
+    # As the older of two nodes with one identity has it: its seals are refused, not its Hello.
+    network.transmit = greeting_only  # type: ignore[method-assign]
+    while network.now < began + 2 * CUT_OFF_S:
+        result = world.put(alone, world.choose.randbytes(300))
+        assert result.status is not AnswerStatus.OK or result.copies >= 3, network.now - began
+        network.run(0.3)
 
 
 def test_a_node_that_all_others_left_is_the_ring() -> None:
