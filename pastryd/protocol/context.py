@@ -301,7 +301,8 @@ class Context:
                 "identity_used_twice",
                 told_by=str(told_by),
                 advice="do two nodes run on copies of one data directory? the older one is not "
-                "heard; stop one of them and give it an empty --data-dir",
+                "heard; stop one of them and give it an empty --data-dir; if that was the newer "
+                "one, restart the older one",
             )
 
     def ask_own_address(self, peer: Peer, now: float) -> None:
