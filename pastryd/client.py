@@ -37,7 +37,6 @@ from pastryd.net.chunks import Chunk, Chunker, Source
 from pastryd.net.driver import clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
-from pastryd.net.resolve import show_endpoint
 from pastryd.net.ring_walk import Ring, RingNode, walk_ring
 from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import (
@@ -50,6 +49,7 @@ from pastryd.protocol.items import (
     is_record_of,
     name_of,
 )
+from pastryd.state.handle import show_endpoint
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 RESERVED_BYTES_MAX = 64 << 20

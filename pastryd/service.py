@@ -25,14 +25,14 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
 from pastryd.net.keys import read_network_key
 from pastryd.net.record_file import RecordFile
-from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all, show_endpoint
+from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
 from pastryd.protocol.outbox import StoreReply
 from pastryd.recording import Origin, RecordedNode
-from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.handle import Endpoint, Handle, show_endpoint
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore

@@ -26,14 +26,14 @@ from pastryd.errors import (
     UnreachableError,
 )
 from pastryd.net.driver import Driver, clock
-from pastryd.net.resolve import parse_endpoint, resolve_in_turn, show_endpoint
+from pastryd.net.resolve import parse_endpoint, resolve_in_turn
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
 from pastryd.protocol.client_call import Connected, NoReply, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Handle, show_endpoint
 from pastryd.stats import Stats
 from pastryd.wire.verbs import AnswerStatus, Verb
 

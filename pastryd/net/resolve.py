@@ -112,9 +112,3 @@ async def resolve_all(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
     """Return all addresses of several names, in order, each once."""
     found = await asyncio.gather(*map(resolve, endpoints))
     return list(dict.fromkeys(address for addresses in found for address in addresses))
-
-
-def show_endpoint(endpoint: Endpoint) -> str:
-    """Return `host:port` as people write it."""
-    host, port = endpoint
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -17,7 +17,7 @@ from ipaddress import ip_address
 
 from pastryd.errors import PastryError
 from pastryd.net.seal import Address
-from pastryd.state.handle import Endpoint
+from pastryd.state.handle import Endpoint, show_endpoint
 from pastryd.stats import Stats
 
 if sys.platform == "linux":
@@ -263,7 +263,7 @@ def _bind(listen: Endpoint) -> socket.socket:
 
 
 def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    shown = show_endpoint((host, port))
     try:
         made = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from pastryd.protocol.context import Context
 from pastryd.protocol.storage import Storage
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Handle, show_endpoint
 from pastryd.wire.messages import Hop
 
 COUNTERS_MAX = 200
@@ -45,15 +45,9 @@ def show_id(node_id: int) -> str:
     return f"{node_id:032x}"
 
 
-def show_address(handle: Handle) -> str:
-    """Return host:port, an IPv6 host in brackets."""
-    host = f"[{handle.host}]" if ":" in handle.host else handle.host
-    return f"{host}:{handle.port}"
-
-
 def show_node(handle: Handle) -> Document:
     """Return who and where."""
-    return {"id": show_id(handle.id), "address": show_address(handle)}
+    return {"id": show_id(handle.id), "address": show_endpoint(handle.endpoint)}
 
 
 def _show_member(context: Context, handle: Handle) -> Document:

@@ -19,7 +19,7 @@ from pastryd.config import Config
 from pastryd.ids import NodeId
 from pastryd.protocol.outbox import Completion, Logged, Outbox
 from pastryd.state.deadlines import Deadlines, Timer
-from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.handle import Endpoint, Handle, show_endpoint
 from pastryd.state.leaf_set import LeafSet
 from pastryd.state.neighborhood import NeighborhoodSet
 from pastryd.state.peers import (
@@ -348,7 +348,7 @@ class Context:
     def _move(self, identity: Handle) -> None:
         self._seen_elsewhere = None
         self.identity = intern_handle(identity)
-        self.log("address_learned", address=f"{identity.host}:{identity.port}")
+        self.log("address_learned", address=show_endpoint(identity.endpoint))
 
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
         """An address has proved itself: what was held for it follows."""

@@ -17,7 +17,7 @@ from pastryd.protocol.requests import Requests
 from pastryd.protocol.suspicion import Awareness, Suspicion
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.deadlines import Timer
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Handle, show_endpoint
 from pastryd.state.peers import Liveness, Peer
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.wire.messages import (
@@ -366,7 +366,7 @@ class LivenessMonitor:
             self._context.log(
                 "peer_liveness",
                 peer=f"{peer.id:032x}",
-                address="{}:{}".format(*peer.endpoint),
+                address=show_endpoint(peer.endpoint),
                 was=was.value,
                 now=liveness.value,
             )

@@ -6,6 +6,12 @@ Endpoint = tuple[str, int]
 """A numeric IP address and a UDP port."""
 
 
+def show_endpoint(endpoint: Endpoint) -> str:
+    """Return `host:port` as people write it, an IPv6 host in brackets."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Handle:
     """A node as others see it: public key, address, incarnation; the id follows from the key.
 
@@ -61,5 +67,4 @@ class Handle:
         return f"Handle({key}, {self.host!r}, {self.port}, {self.incarnation})"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.id:032x}@{host}:{self.port}"
+        return f"{self.id:032x}@{show_endpoint(self.endpoint)}"

@@ -51,6 +51,23 @@ def test_a_node_that_moves_notices_within_seconds_and_tells_the_others(size: int
     network.run_until(network.is_consistent, 30)
 
 
+def test_an_ipv6_address_is_logged_as_people_write_it() -> None:
+    network = VirtualNetwork(seed=4)
+    nodes = network.ring(3, settle_s=10)
+    moved = nodes[0]
+    move(network, moved, ("2001:db8::7", 4160))
+    network.run(15)
+    network.crash(moved)
+    network.run(15)
+    told = {
+        logged.event: logged.fields["address"]
+        for node in nodes
+        for _, logged in node.logged
+        if "2001:db8::7" in str(logged.fields.get("address"))
+    }
+    assert told == dict.fromkeys(("address_learned", "peer_liveness"), "[2001:db8::7]:4160")
+
+
 def test_what_a_seed_on_the_same_machine_sees_is_given_up_for_what_others_see() -> None:
     network = VirtualNetwork(seed=6)
     nodes = network.ring(8, settle_s=5)

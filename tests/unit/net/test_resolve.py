@@ -16,8 +16,8 @@ from pastryd.net.resolve import (
     resolve,
     resolve_all,
     resolve_in_turn,
-    show_endpoint,
 )
+from pastryd.state.handle import show_endpoint
 
 
 @pytest.mark.parametrize(
