@@ -28,6 +28,7 @@ from pastryd.wire.messages import (
     Ping,
     Pong,
     Suspect,
+    microseconds,
 )
 
 DOUBTS_MAX = 1024
@@ -220,7 +221,7 @@ class LivenessMonitor:
         return node_id in [handle.id for handle in around]
 
     def _ping(self, peer: Peer) -> Ping:
-        return Ping(self._context.nonce(), int((peer.srtt_s or 0.0) * 1e6))
+        return Ping(self._context.nonce(), microseconds(peer.srtt_s))
 
     def unanswered(self, peer: Peer, now: float) -> None:
         """Pings of ours stayed unanswered: verify a member, and give up anybody else."""

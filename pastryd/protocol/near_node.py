@@ -12,7 +12,7 @@ from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import DEEPEST_ROW, ROW_PADDING, Hop, RowReply, RowRequest
+from pastryd.wire.messages import DEEPEST_ROW, ROW_PADDING, Hop, RowReply, RowRequest, microseconds
 
 NEAR_S = 0.002
 """A node this near is near enough to join through; walking on would cost more than it brings."""
@@ -77,7 +77,7 @@ class NearNode:
         context = self._context
         hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
         # Who is beside us is as far from the teller as we are; in its first row all are near it.
-        apart_us = int((best.srtt_s or 0.0) * 1e6) if answer.row else 0
+        apart_us = microseconds(best.srtt_s) if answer.row else 0
         hops = sorted(hops, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
         outstanding = len(hops)
         nearest = best

@@ -21,7 +21,7 @@ from pastryd.state.peers import Peer
 from pastryd.state.routing import next_hop
 from pastryd.wire.codec import encode
 from pastryd.wire.handles import HANDLE_BYTES_MAX
-from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route
+from pastryd.wire.messages import ACKS_MAX, TRAIL_MAX, Hop, HopAck, Route, microseconds
 
 BUFFERED_MAX = 256
 FIRST_WAIT_MAX = 1.5
@@ -249,7 +249,7 @@ class Router:
         self._sequence = seq = (self._sequence + 1) & 0xFFFFFFFF
         trail = message.trail
         if message.keep_trail and len(trail) < TRAIL_MAX and self._fits(message, 1):
-            trail = (*trail, Hop(context.identity, int((peer.srtt_s or 0.0) * 1e6)))
+            trail = (*trail, Hop(context.identity, microseconds(peer.srtt_s)))
         waiting.peer = peer
         waiting.sent_at = now
         _, key, source, hops, application, payload, keep_trail, _ = message

@@ -31,6 +31,7 @@ from pastryd.wire.messages import (
     Pong,
     RowReply,
     RowRequest,
+    microseconds,
 )
 
 MEASURING_MAX = 32
@@ -158,7 +159,7 @@ class TableUpkeep:
             then(peer, answer is not None, now)
 
         # Before we are active nobody should take us for somebody to route through.
-        known_us = int((peer.srtt_s or 0.0) * 1e6) if self._is_active() else 0
+        known_us = microseconds(peer.srtt_s) if self._is_active() else 0
         self._requests.ask(
             peer,
             Ping(self._context.nonce(), known_us),
@@ -176,8 +177,8 @@ class TableUpkeep:
 
     def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
         """Answer, with how near the asker would have to be; take it in if it says that it is."""
-        wanted_us = min(self._context.table.wanted_s(peer.id) * WORTH_A_MESSAGE * 1e6, RTT_US_MAX)
-        self._context.send(Pong(message.nonce, int(wanted_us)), peer, now)
+        wanted_us = microseconds(self._context.table.wanted_s(peer.id) * WORTH_A_MESSAGE)
+        self._context.send(Pong(message.nonce, wanted_us), peer, now)
         if message.rtt_us:
             self.suggest(peer.handle, now, message.rtt_us / 1e6)
 
@@ -188,7 +189,7 @@ class TableUpkeep:
 
     def _announce(self, peer: Peer, wanted_us: int, now: float) -> None:
         """Tell a peer that we are near enough for a slot of its table; once we are active."""
-        rtt_us = int((peer.srtt_s or 0.0) * 1e6)
+        rtt_us = microseconds(peer.srtt_s)
         if not 0 < rtt_us < wanted_us:
             return
         if self._is_active():
@@ -199,7 +200,7 @@ class TableUpkeep:
     def on_active(self, now: float) -> None:
         """Tell those who want us that we may be routed through now."""
         for peer in self._unannounced:
-            self._context.send(Measured(int((peer.srtt_s or 0.0) * 1e6)), peer, now)
+            self._context.send(Measured(microseconds(peer.srtt_s)), peer, now)
         self._unannounced.clear()
 
     def measure(
@@ -256,7 +257,7 @@ class TableUpkeep:
         entries = tuple(
             [
                 # Others told us some of them, and may have told us anything.
-                Hop(h, 0 if rtt_s == inf else min(int(rtt_s * 1e6), RTT_US_MAX))
+                Hop(h, 0 if rtt_s == inf else microseconds(rtt_s))
                 for h, rtt_s in table.measured_row(row)
             ]
         )

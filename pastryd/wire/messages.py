@@ -26,6 +26,11 @@ PAYLOAD_MAX = 65_000
 APPLICATION_MAX = 16
 
 
+def microseconds(rtt_s: float | None) -> int:
+    """Return a round trip time as messages carry it: 0 if it is not known."""
+    return int(min((rtt_s or 0.0) * 1e6, RTT_US_MAX))
+
+
 class Hello(NamedTuple):
     """Who are you? Padded so that the answer is never longer; proves that an address hears us."""
 

@@ -115,3 +115,15 @@ def test_what_others_told_of_distances_never_makes_a_row_that_nobody_can_read() 
     [(_, reply)] = sent
     assert isinstance(reply, RowReply)
     assert any(hop.rtt_us == RTT_US_MAX for hop in reply.entries)
+
+
+def test_a_way_of_hours_is_told_in_words_that_can_be_read() -> None:
+    """Who is greeted in vain once per `merge_s` may answer as late as it likes."""
+    network = VirtualNetwork(seed=1)
+    node, other = network.ring(2)
+    peer = node.core.context.peers.of(other.handle)
+    peer.srtt_s = 2 * 3600.0
+    sent = _sent_to(network, [other.handle])
+    network.step(node, lambda: node.core.liveness.doubt(peer, None, network.now))
+    [(_, ping)] = sent
+    assert isinstance(ping, Ping) and ping.rtt_us == RTT_US_MAX
