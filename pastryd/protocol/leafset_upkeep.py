@@ -20,10 +20,10 @@ from pastryd.protocol.requests import Requests
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
+from pastryd.state.tombstones import Tombstones
 from pastryd.wire.handles import pack_handle
 from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply, Suspect
 
-TOMBSTONES_MAX = 1024
 ASK_AGAIN_ONE_IN = 8
 """Of so many heartbeats that differ for the same reason one makes us ask again: whoever was told of
 a node may have believed it dead."""
@@ -45,7 +45,6 @@ class LeafSetUpkeep:
     __slots__ = (
         "_context",
         "_doubt",
-        "_failed",
         "_failure_rate",
         "_heirs",
         "_holds_items",
@@ -57,6 +56,7 @@ class LeafSetUpkeep:
         "_requests",
         "_side_max",
         "_stopped",
+        "_tombstones",
         "_unfit",
         "active",
     )
@@ -81,7 +81,7 @@ class LeafSetUpkeep:
         self._failure_rate = failure_rate
         self._holds_items = holds_items
         self._probing: dict[NodeId, tuple[int, Handle]] = {}
-        self._failed: dict[NodeId, tuple[int, float]] = {}
+        self._tombstones = Tombstones()
         self._heirs: dict[NodeId, tuple[Handle, ...]] = {}
         """Who comes in the place of a member that may be dead, as its left neighbour told us."""
         self._unfit: dict[NodeId, float] = {}
@@ -201,7 +201,7 @@ class LeafSetUpkeep:
         elif peer.id in leaf_set:
             if ~mismatch == peer.mismatch:
                 return
-        elif not leaf_set.would_enter(peer.id) or self.is_buried(peer.handle):
+        elif not leaf_set.would_enter(peer.id) or self._tombstones.covers(peer.handle):
             return
         peer.mismatch = ~mismatch
         self.probe(peer.handle, now)
@@ -221,7 +221,7 @@ class LeafSetUpkeep:
             if not self.active:
                 self._note_named(len(self._probing) + 1)
                 self._tell_in_its_place(peer.handle, now)
-            self.bury(peer.handle, now)
+            self._bury(peer.handle, now)
         self._settle(now)
 
     def _lacking(self, message: LeafSetProbe | LeafSetReply, peer: Peer) -> tuple[Handle, ...]:
@@ -250,7 +250,6 @@ class LeafSetUpkeep:
         room = context.config.payload_bytes_max if peer.unproven is None else STAND_IN_BYTES_MAX
         room -= CONTENT_BYTES + sum(len(pack_handle(h)) + 2 for h in members)
         most = max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES))
-        failed = tuple((i, self._failed[i][0]) for i in list(self._failed)[-most:]) if most else ()
         return (
             *context.identity.endpoint,
             self.active,
@@ -258,7 +257,7 @@ class LeafSetUpkeep:
             self._failure_rate(),
             views.summarize(known, nonce),
             members,
-            failed,
+            self._tombstones.latest(most),
         )
 
     # -- learning --
@@ -285,7 +284,7 @@ class LeafSetUpkeep:
         """Probe those of whom we heard that would enter: never us, never a member."""
         context = self._context
         would_enter = context.leaf_set.would_enter
-        news = [h for h in handles if would_enter(h.id) and not self.is_buried(h)]
+        news = [h for h in handles if would_enter(h.id) and not self._tombstones.covers(h)]
         room = max(0, PROBING_MAX - len(self._probing))
         if len(news) > room:
             context.stats.count("hearsay_probes_refused", len(news) - room)
@@ -294,7 +293,7 @@ class LeafSetUpkeep:
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""
         context = self._context
-        self._failed.pop(peer.id, None)
+        self._tombstones.lift(peer.id)
         fresh = peer.id not in context.leaf_set
         before = context.leaf_set.members() if fresh else ()
         changed = context.leaf_set.add(peer.told)
@@ -308,26 +307,11 @@ class LeafSetUpkeep:
                 for handle in [handle for handle in before if handle.id not in kept]:
                     self._on_change(handle, False, now)
 
-    def is_buried(self, handle: Handle) -> bool:
-        """Tell whether gossip about this node is a ghost: declared dead, and not reborn since."""
-        tombstone = self._failed.get(handle.id)
-        return tombstone is not None and handle.incarnation <= tombstone[0]
-
-    def bury(self, handle: Handle, now: float) -> None:
+    def _bury(self, handle: Handle, now: float) -> None:
         """Believe no gossip about a node until it speaks for itself, or the tombstone expires."""
-        if len(self._failed) >= TOMBSTONES_MAX:
-            self._failed.pop(next(iter(self._failed)))
         expires = now + self._context.config.tombstone_s
-        self._failed.pop(handle.id, None)
-        self._failed[handle.id] = (handle.incarnation, expires)
-        self._context.deadlines.arm(expires, self._expire, handle.id)
-
-    def _expire(self, node_id: NodeId, now: float) -> None:
-        tombstone = self._failed.get(node_id)
-        if tombstone is not None and tombstone[1] <= now:
-            del self._failed[node_id]
-            if not self._failed:
-                self._failed.clear()
+        self._tombstones.bury(handle, expires)
+        self._context.deadlines.arm(expires, self._tombstones.expire, handle.id)
 
     def remove(self, peer: Peer, announce: bool, now: float) -> None:
         """A node is dead or left: out of all tables. `announce`: tell the leaf set."""
@@ -336,7 +320,7 @@ class LeafSetUpkeep:
         right = leaf_set.immediate_right
         is_ours = announce and right is not None and right.id == peer.id
         told = views.around_members(leaf_set, self._side_max) if is_ours else {}
-        self.bury(peer.handle, now)
+        self._bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
         probing = self._probing.pop(peer.id, None)
