@@ -10,7 +10,7 @@ detected failures are announced by the ring neighbours of the dead node alone, t
 what they hear.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from pastryd.ids import NodeId, clockwise
@@ -19,6 +19,7 @@ from pastryd.protocol.leafset_repair import LeafSetRepair
 from pastryd.protocol.requests import Requests
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.handle import Handle
+from pastryd.state.outstanding_probes import OutstandingProbes
 from pastryd.state.peers import Liveness, Peer
 from pastryd.state.tombstones import Tombstones
 from pastryd.wire.handles import pack_handle
@@ -33,6 +34,8 @@ ANSWERED_BESIDE = 2
 """So many on either side must have answered before we answer for keys."""
 PROBING_MAX = 64
 """Above this nobody is probed on hearsay. Honest leaf sets name at most some thirty at once."""
+UNASKED_MAX = PROBING_MAX // 2
+"""The same for the hearsay of those whom we did not ask: it must leave room for answers."""
 CONTENT_BYTES = 80
 """The most that a probe takes besides its lists."""
 FAILED_ENTRY_BYTES = 28
@@ -80,7 +83,7 @@ class LeafSetUpkeep:
         self._on_active = on_active
         self._failure_rate = failure_rate
         self._holds_items = holds_items
-        self._probing: dict[NodeId, tuple[int, Handle]] = {}
+        self._probing = OutstandingProbes()
         self._tombstones = Tombstones()
         self._heirs: dict[NodeId, tuple[Handle, ...]] = {}
         """Who comes in the place of a member that may be dead, as its left neighbour told us."""
@@ -109,6 +112,8 @@ class LeafSetUpkeep:
 
     def place(self, root: Handle, now: float) -> None:
         """The root of our id has answered our join: it leads us to our neighbours."""
+        if not self._probing.awaits_the_named or not len(self._context.leaf_set):
+            self._await_the_named(self._timeout_s(self._context.peers.of(root)), now)
         self._placed = True
         self.probe(root, now)
 
@@ -116,10 +121,16 @@ class LeafSetUpkeep:
         """After a long stall: answer for nothing until the members have confirmed us."""
         self.active = False
         self._placed = True
+        self._await_the_named(self._context.config.probe_timeout_s, now)
         members = self._context.leaf_set.members()
         self._probe_all(members, (), now, tells_back=True)
         if not members:
             self._become_active(now)
+
+    def _await_the_named(self, timeout_s: float, now: float) -> None:
+        """Wait for those who are named within the time after which a silent one is given up."""
+        attempts = self._context.config.probe_attempts + 1
+        self._probing.await_named_until(now + (2**attempts - 1) * timeout_s)
 
     # -- probing --
 
@@ -134,11 +145,13 @@ class LeafSetUpkeep:
         now: float,
         *,
         tells_back: bool = False,
+        is_hearsay: bool = False,
     ) -> None:
         """Probe nodes; `told`: members of ours whom they seem not to know.
 
         `tells_back`: probe them once more if their answers show whom they lack. While many repair
         their leaf sets at once they lack much, and learn it from those whom they miss.
+        `is_hearsay`: they may not exist.
         """
         if self._stopped:
             return
@@ -148,12 +161,13 @@ class LeafSetUpkeep:
         if not fresh:
             return
         # All at once, so that each hears that we know of the others.
-        self._probing.update((handle.id, (context.nonce(), handle)) for handle in fresh)
+        nonces = [context.nonce() for _ in fresh]
+        for handle, nonce in zip(fresh, nonces, strict=True):
+            self._probing.begin(handle, nonce, is_hearsay, now)
         known, patience_s = self._known(), 0.0
-        for handle in fresh:
+        for handle, nonce in zip(fresh, nonces, strict=True):
             peer = context.peers.of(handle)
-            nonce = self._probing[handle.id][0]
-            timeout_s = max(context.config.probe_timeout_s, peer.rto_s)
+            timeout_s = self._timeout_s(peer)
             patience_s = max(patience_s, timeout_s)
             self._requests.ask(
                 peer,
@@ -165,6 +179,9 @@ class LeafSetUpkeep:
             )
         if not self.active:
             context.deadlines.arm(now + patience_s, self._settle)  # is who is left silent?
+
+    def _timeout_s(self, peer: Peer) -> float:
+        return max(self._context.config.probe_timeout_s, peer.rto_s)
 
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
         """Somebody asks: learn from it, answer with our own and with whom it lacks."""
@@ -204,12 +221,13 @@ class LeafSetUpkeep:
         elif not leaf_set.would_enter(peer.id) or self._tombstones.covers(peer.handle):
             return
         peer.mismatch = ~mismatch
-        self.probe(peer.handle, now)
+        stranger = peer.id not in leaf_set
+        self._probe_all([peer.handle], (), now, tells_back=True, is_hearsay=stranger)
 
     def _on_answer(
         self, peer: Peer, tells_back: bool, answer: LeafSetReply | None, now: float
     ) -> None:
-        self._probing.pop(peer.id, None)
+        self._probing.end(peer.id)
         if answer is not None:
             self._learn(answer, peer, now)
             unknown = self._lacking(answer, peer) if tells_back and self.active else ()
@@ -237,7 +255,7 @@ class LeafSetUpkeep:
         if self.active or not self._probing:
             return members
         by_id = {h.id: h for h in members}
-        by_id.update((i, handle) for i, (_, handle) in self._probing.items())
+        by_id.update((h.id, h) for h in self._probing.handles)
         return views.nearest_to(context.identity.id, by_id.values(), self._side_max)
 
     def _content(
@@ -278,17 +296,18 @@ class LeafSetUpkeep:
             named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
             neighbours = views.neighbours_in(message.summary, message.nonce, peer.id, named)
             leaf_set.note_neighbours(peer.id, *neighbours)
-        self._probe_news(message.members, now)
+        asked = isinstance(message, LeafSetReply)
+        self._probe_news(message.members, PROBING_MAX if asked else UNASKED_MAX, now)
 
-    def _probe_news(self, handles: Sequence[Handle], now: float) -> None:
+    def _probe_news(self, handles: Sequence[Handle], probing_max: int, now: float) -> None:
         """Probe those of whom we heard that would enter: never us, never a member."""
         context = self._context
         would_enter = context.leaf_set.would_enter
         news = [h for h in handles if would_enter(h.id) and not self._tombstones.covers(h)]
-        room = max(0, PROBING_MAX - len(self._probing))
+        room = max(0, probing_max - len(self._probing))
         if len(news) > room:
             context.stats.count("hearsay_probes_refused", len(news) - room)
-        self._probe_all(news[:room], (), now)
+        self._probe_all(news[:room], (), now, is_hearsay=True)
 
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""
@@ -323,9 +342,9 @@ class LeafSetUpkeep:
         self._bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
-        probing = self._probing.pop(peer.id, None)
-        if probing is not None:
-            self._requests.cancel(probing[0])
+        nonce = self._probing.end(peer.id)
+        if nonce is not None:
+            self._requests.cancel(nonce)
         if leaf_set.discard(peer.id):
             self._on_change(peer.handle, False, now)
             self._tell_of(peer.handle, told, now)
@@ -369,36 +388,39 @@ class LeafSetUpkeep:
             fits = peer is not None and context.leaf_set.would_enter(peer_id)
             if fits and peer is not None and now - probed_at <= context.config.heartbeat_s:
                 self.welcome(peer, now)
-        self._probe_news(handles, now)
+        self._probe_news(handles, UNASKED_MAX, now)
 
     # -- completeness --
 
     def _settle(self, now: float) -> None:
-        """When nothing is outstanding: complete means active; otherwise look further outwards."""
-        if self._probing or not self._placed:
-            if self._placed and not self.active and self._can_do_without_the_silent():
-                silent = self._probing
-                self._note_named(sum(node_id not in self._context.leaf_set for node_id in silent))
-                self._become_active(now)
+        """When nobody is waited for: complete means active; otherwise look further outwards."""
+        awaited = self._probing.awaited
+        if awaited or not self._placed:
+            if self._placed and not self.active and self._can_do_without(awaited):
+                self._become_active_without_the_silent(now)
             return
-        self._probing.clear()  # a dict keeps the size that it once needed
         leaf_set = self._context.leaf_set
         if leaf_set.is_full or (len(leaf_set) and leaf_set.spans_ring):
             if not self.active:
-                self._become_active(now)
+                self._become_active_without_the_silent(now)
             return
         self._repair.begin(now)
 
-    def _can_do_without_the_silent(self) -> bool:
+    def _can_do_without(self, awaited: Mapping[NodeId, int]) -> bool:
         """Tell whether all who have not answered yet are silent, and far enough from us.
 
         Deviation: MSPastry waits for all. But who is silent is dead, mostly, and what is for us
         waits meanwhile. If it lives it routes our keys to nodes between us, who know us.
         """
-        leaf_set, probing = self._context.leaf_set, self._probing
-        if not all(self._requests.is_repeated(nonce) for nonce, _ in probing.values()):
+        if not all(map(self._requests.is_repeated, awaited.values())):
             return False
-        return views.answered_beside(leaf_set, probing, ANSWERED_BESIDE)
+        return views.answered_beside(self._context.leaf_set, awaited.keys(), ANSWERED_BESIDE)
+
+    def _become_active_without_the_silent(self, now: float) -> None:
+        if self._probing:
+            leaf_set = self._context.leaf_set
+            self._note_named(sum(node_id not in leaf_set for node_id in self._probing))
+        self._become_active(now)
 
     def _note_named(self, others: int) -> None:
         """So many more nodes than answered were named: is the ring larger than our leaf set?"""

@@ -6,6 +6,9 @@ third machine, or to make it too busy to look after itself.
 
 from collections.abc import Callable
 
+import pytest
+
+from pastryd.ids import RING, clockwise
 from pastryd.protocol.context import (
     HEARSAY_HELLOS_BURST,
     HEARSAY_HELLOS_PER_S,
@@ -16,6 +19,7 @@ from pastryd.protocol.liveness import REFUTATIONS_BURST
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import (
+    HANDLES_MAX,
     Hello,
     HopAck,
     IndirectPing,
@@ -37,11 +41,11 @@ SEALED_BYTES = 65
 
 
 class Liar:
-    """An insider of a ring of six, and a victim outside that never says a word."""
+    """An insider of a small ring, and a victim outside that never says a word."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: int = 6) -> None:
         self.network = network = VirtualNetwork(seed=3)
-        self.nodes = network.ring(6, settle_s=5)
+        self.nodes = network.ring(nodes, settle_s=5)
         self.handle = Handle(network.rng.randbytes(32), "10.9.9.9", 4160, 1_000_000)
         self.reaching_victim = 0
         network.others[self.handle.endpoint] = lambda data, sender, now: None
@@ -268,3 +272,28 @@ def test_a_near_node_that_swallows_joins_is_gone_around_in_the_next_attempt() ->
     network.step(joiner, lambda: joiner.core.start(seeds, network.now))
     network.run_until(lambda: joiner.core.active, 20)
     assert swallowed > 0
+
+
+def _ghosts_beside(liar: Liar, joiner: VirtualNode) -> Message:
+    """A leaf set of nodes that do not exist, all nearer to a joiner than any other."""
+    ghosts: list[Handle] = []
+    while len(ghosts) < HANDLES_MAX:
+        ghost = liar.ghost()
+        if min(clockwise(joiner.id, ghost.id), clockwise(ghost.id, joiner.id)) < RING // 80:
+            ghosts.append(ghost)
+    return LeafSetProbe(liar.nonce(), "", 0, True, False, 0, b"", tuple(ghosts), ())
+
+
+@pytest.mark.parametrize("per_second", [2, 20])
+def test_who_tells_of_ever_new_neighbours_does_not_keep_a_joiner_waiting(per_second: int) -> None:
+    liar = Liar(20)
+    joiner = liar.network.add([liar.nodes[0]])
+    config = joiner.core.context.config
+    silent_s = (2 ** (config.probe_attempts + 1) - 1) * config.probe_timeout_s
+    until = liar.network.now + 3 * silent_s
+    while not joiner.core.active and liar.network.now < until:
+        liar.say(_ghosts_beside(liar, joiner), joiner)
+        liar.network.run(1 / per_second)
+    assert joiner.core.active
+    known = {handle.id for handle in joiner.core.context.leaf_set.members()}
+    assert len(known & {node.id for node in liar.nodes}) >= 15
