@@ -19,8 +19,8 @@ from pastryd.protocol.leafset_repair import LeafSetRepair
 from pastryd.protocol.requests import Requests
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.handle import Handle
-from pastryd.state.outstanding_probes import OutstandingProbes
 from pastryd.state.peers import Liveness, Peer
+from pastryd.state.settling import Settling
 from pastryd.state.tombstones import Tombstones
 from pastryd.wire.handles import pack_handle
 from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply, Suspect
@@ -53,10 +53,9 @@ class LeafSetUpkeep:
         "_holds_items",
         "_on_active",
         "_on_change",
-        "_placed",
-        "_probing",
         "_repair",
         "_requests",
+        "_settling",
         "_side_max",
         "_stopped",
         "_tombstones",
@@ -83,7 +82,7 @@ class LeafSetUpkeep:
         self._on_active = on_active
         self._failure_rate = failure_rate
         self._holds_items = holds_items
-        self._probing = OutstandingProbes()
+        self._settling = Settling()
         self._tombstones = Tombstones()
         self._heirs: dict[NodeId, tuple[Handle, ...]] = {}
         """Who comes in the place of a member that may be dead, as its left neighbour told us."""
@@ -93,8 +92,6 @@ class LeafSetUpkeep:
             context, lambda handles, now: self._probe_all(handles, (), now), lambda: self.active
         )
         self._stopped = False
-        self._placed = False
-        """Whether we know where we belong: before that nobody's word makes us a member."""
         self.active = False
 
     def start(self, now: float) -> None:
@@ -107,30 +104,24 @@ class LeafSetUpkeep:
 
     def activate_alone(self, now: float) -> None:
         """Start a new ring: nobody else is in it, so nothing needs to be asked."""
-        self._placed = True
+        self._settling.root(now)
         self._become_active(now)
 
     def place(self, root: Handle, now: float) -> None:
         """The root of our id has answered our join: it leads us to our neighbours."""
-        if not self._probing.awaits_the_named or not len(self._context.leaf_set):
-            self._await_the_named(self._timeout_s(self._context.peers.of(root)), now)
-        self._placed = True
+        if not (self._settling.is_rooted and len(self._context.leaf_set)):
+            timeout_s = self._timeout_s(self._context.peers.of(root))
+            self._settling.root(now + self._silent_s(timeout_s))
         self.probe(root, now)
 
     def reconfirm(self, now: float) -> None:
         """After a long stall: answer for nothing until the members have confirmed us."""
         self.active = False
-        self._placed = True
-        self._await_the_named(self._context.config.probe_timeout_s, now)
+        self._settling.root(now + self._silent_s(self._context.config.probe_timeout_s))
         members = self._context.leaf_set.members()
         self._probe_all(members, (), now, tells_back=True)
         if not members:
             self._become_active(now)
-
-    def _await_the_named(self, timeout_s: float, now: float) -> None:
-        """Wait for those who are named within the time after which a silent one is given up."""
-        attempts = self._context.config.probe_attempts + 1
-        self._probing.await_named_until(now + (2**attempts - 1) * timeout_s)
 
     # -- probing --
 
@@ -157,13 +148,13 @@ class LeafSetUpkeep:
             return
         context = self._context
         own_id = context.identity.id
-        fresh = [h for h in handles if h.id not in self._probing and h.id != own_id]
+        fresh = [h for h in handles if h.id not in self._settling and h.id != own_id]
         if not fresh:
             return
         # All at once, so that each hears that we know of the others.
         nonces = [context.nonce() for _ in fresh]
         for handle, nonce in zip(fresh, nonces, strict=True):
-            self._probing.begin(handle, nonce, is_hearsay, now)
+            self._settling.begin(handle, nonce, is_hearsay, now)
         known, patience_s = self._known(), 0.0
         for handle, nonce in zip(fresh, nonces, strict=True):
             peer = context.peers.of(handle)
@@ -183,12 +174,18 @@ class LeafSetUpkeep:
     def _timeout_s(self, peer: Peer) -> float:
         return max(self._context.config.probe_timeout_s, peer.rto_s)
 
+    def _silent_s(self, timeout_s: float) -> float:
+        """Return after how long a silent one is given up."""
+        return (2.0 ** (self._context.config.probe_attempts + 1) - 1) * timeout_s
+
     def on_probe(self, message: LeafSetProbe, peer: Peer, now: float) -> None:
         """Somebody asks: learn from it, answer with our own and with whom it lacks."""
         if self._stopped:
             return
-        self._placed |= bool(message.members)  # it tells whom we lack: it takes us for a neighbour
-        if self._placed:
+        certain_at = now + self._context.config.join_retry_s
+        if message.members and self._settling.place(certain_at):  # it takes us for a neighbour
+            self._context.deadlines.arm(certain_at, self._settle)
+        if self._settling.is_placed:
             self._learn(message, peer, now)
         if peer.id not in self._context.leaf_set:
             self._unfit.pop(peer.id, None)
@@ -201,7 +198,7 @@ class LeafSetUpkeep:
 
     def on_heartbeat(self, message: Heartbeat, peer: Peer, now: float) -> None:
         """A neighbour, or who takes itself for one, beats: ask why if our views differ."""
-        if not self._placed:
+        if not self._settling.is_placed:
             return
         leaf_set = self._context.leaf_set
         mismatch = message.digest ^ leaf_set.digests[1]
@@ -227,7 +224,7 @@ class LeafSetUpkeep:
     def _on_answer(
         self, peer: Peer, tells_back: bool, answer: LeafSetReply | None, now: float
     ) -> None:
-        self._probing.end(peer.id)
+        self._settling.end(peer.id)
         if answer is not None:
             self._learn(answer, peer, now)
             unknown = self._lacking(answer, peer) if tells_back and self.active else ()
@@ -237,7 +234,7 @@ class LeafSetUpkeep:
             self._doubt(peer, None, now)
         else:
             if not self.active:
-                self._note_named(len(self._probing) + 1)
+                self._note_named(len(self._settling) + 1)
                 self._tell_in_its_place(peer.handle, now)
             self._bury(peer.handle, now)
         self._settle(now)
@@ -252,10 +249,10 @@ class LeafSetUpkeep:
         """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""
         context = self._context
         members = context.leaf_set.members()
-        if self.active or not self._probing:
+        if self.active or not self._settling:
             return members
         by_id = {h.id: h for h in members}
-        by_id.update((h.id, h) for h in self._probing.handles)
+        by_id.update((h.id, h) for h in self._settling.handles)
         return views.nearest_to(context.identity.id, by_id.values(), self._side_max)
 
     def _content(
@@ -304,7 +301,7 @@ class LeafSetUpkeep:
         context = self._context
         would_enter = context.leaf_set.would_enter
         news = [h for h in handles if would_enter(h.id) and not self._tombstones.covers(h)]
-        room = max(0, probing_max - len(self._probing))
+        room = max(0, probing_max - len(self._settling))
         if len(news) > room:
             context.stats.count("hearsay_probes_refused", len(news) - room)
         self._probe_all(news[:room], (), now, is_hearsay=True)
@@ -342,7 +339,7 @@ class LeafSetUpkeep:
         self._bury(peer.handle, now)
         context.table.discard(peer.id)
         context.neighborhood.discard(peer.id)
-        nonce = self._probing.end(peer.id)
+        nonce = self._settling.end(peer.id)
         if nonce is not None:
             self._requests.cancel(nonce)
         if leaf_set.discard(peer.id):
@@ -394,9 +391,11 @@ class LeafSetUpkeep:
 
     def _settle(self, now: float) -> None:
         """When nobody is waited for: complete means active; otherwise look further outwards."""
-        awaited = self._probing.awaited
-        if awaited or not self._placed:
-            if self._placed and not self.active and self._can_do_without(awaited):
+        if not self._settling.may_settle(now):
+            return
+        awaited = self._settling.awaited
+        if awaited:
+            if not self.active and self._can_do_without(awaited):
                 self._become_active_without_the_silent(now)
             return
         leaf_set = self._context.leaf_set
@@ -417,9 +416,9 @@ class LeafSetUpkeep:
         return views.answered_beside(self._context.leaf_set, awaited.keys(), ANSWERED_BESIDE)
 
     def _become_active_without_the_silent(self, now: float) -> None:
-        if self._probing:
+        if self._settling:
             leaf_set = self._context.leaf_set
-            self._note_named(sum(node_id not in leaf_set for node_id in self._probing))
+            self._note_named(sum(node_id not in leaf_set for node_id in self._settling))
         self._become_active(now)
 
     def _note_named(self, others: int) -> None:

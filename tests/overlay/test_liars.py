@@ -24,6 +24,7 @@ from pastryd.wire.messages import (
     HopAck,
     IndirectPing,
     LeafSetProbe,
+    LeafSetReply,
     Leave,
     Message,
     Ping,
@@ -297,3 +298,29 @@ def test_who_tells_of_ever_new_neighbours_does_not_keep_a_joiner_waiting(per_sec
     assert joiner.core.active
     known = {handle.id for handle in joiner.core.context.leaf_set.members()}
     assert len(known & {node.id for node in liar.nodes}) >= 15
+
+
+def test_who_takes_a_joiner_for_a_neighbour_before_its_root_has_does_not_make_it_active() -> None:
+    liar = Liar(20)
+    network = liar.network
+    joiner = network.add(start=False)
+    accomplice = Handle(network.rng.randbytes(32), "10.9.9.8", 4160, 1)
+
+    def answer_as(handle: Handle) -> Callable[[bytes, Handle, float], None]:
+        def answer(data: bytes, sender: Handle, now: float) -> None:
+            asked = decode(data)
+            if isinstance(asked, LeafSetProbe):
+                reply = LeafSetReply(asked.nonce, "", 0, True, False, 0, b"", (), ())
+                said = encode(reply)
+                network.step(joiner, lambda: joiner.core.receive_datagram(said, handle, now))
+
+        return answer
+
+    for handle in (liar.handle, accomplice):
+        network.others[handle.endpoint] = answer_as(handle)
+    network.step(joiner, lambda: joiner.core.start([liar.nodes[0].endpoint], network.now))
+    probe = LeafSetProbe(liar.nonce(), "", 0, True, False, 0, b"", (accomplice,), ())
+    liar.say(probe, joiner)
+    network.run_until(lambda: joiner.core.active, 0.5)
+    known = {handle.id for handle in joiner.core.context.leaf_set.members()}
+    assert len(known & {node.id for node in liar.nodes}) >= 14
