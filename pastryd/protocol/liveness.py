@@ -177,7 +177,13 @@ class LivenessMonitor:
     # -- doubt --
 
     def doubt(self, peer: Peer, accuser: NodeId | None, now: float) -> None:
-        """Verify a peer. `accuser`: another node that says so after probes of its own."""
+        """Verify a peer. `accuser`: another node that says so after probes of its own.
+
+        Anybody may say so; the word of those counts whom we know, and others make us look alone.
+        """
+        if accuser is not None and not self._counts(accuser, peer.id):
+            self._context.stats.count("accusers_unknown")
+            accuser = None
         known = self._doubts.get(peer.id)
         if known is not None:
             if accuser is not None:
@@ -186,39 +192,46 @@ class LivenessMonitor:
         if peer.liveness is Liveness.DEAD or len(self._doubts) >= DOUBTS_MAX:
             return
         doubt = self._doubts[peer.id] = _Doubt(peer, [] if accuser is None else [accuser])
-        attempts = self._attempts(peer, accuser)
-        if attempts == 1 and accuser is not None and self._was_silent(peer, now):
+        is_hearsay = accuser is not None
+        if is_hearsay and self._was_silent(peer, now):
             self._suspect(doubt, now)  # our ping was for the accuser, but it was ours
             return
+        timeout_s = self.awareness.scale(self._context.config.probe_timeout_s)
         self._requests.ask(
             peer,
             self._ping(peer),
             lambda answer, now: self._on_direct(doubt, answer, now),
             now,
-            attempts=attempts,
-            timeout_s=self.awareness.scale(self._context.config.probe_timeout_s),
+            attempts=self._attempts(peer, is_hearsay),
+            # The accuser has waited for it already.
+            timeout_s=timeout_s / 2 if is_hearsay else timeout_s,
         )
 
-    def _attempts(self, peer: Peer, accuser: NodeId | None) -> int:
+    def _attempts(self, peer: Peer, is_hearsay: bool) -> int:
         """Return how often we ping before we judge, or ask others."""
-        if accuser is not None and self._is_beside(accuser, peer.id):
-            return 1  # the watcher has asked twice, and others; one answer to us refutes them all
-        if accuser is None and peer.id in self._context.leaf_set and self._helpers(peer):
+        if not is_hearsay and peer.id in self._context.leaf_set and self._helpers(peer):
             return 1  # the other pings go out while others ask
         return self._context.config.probe_attempts
+
+    def _counts(self, accuser: NodeId, accused: NodeId) -> bool:
+        """Tell whether an accuser is a node of the ring for us: a key alone is quickly made.
+
+        One that we do not know may come into our leaf set in the place of the accused: it has had
+        that in its own, as far as we know. If it fitted already it would have come before.
+        """
+        leaf_set, side_max = self._context.leaf_set, self._context.config.leaf_set_size // 2
+        if accuser in leaf_set or self._context.in_table(accuser):
+            return True
+        if leaf_set.would_enter(accuser):
+            return False
+        around = views.nearest_around(leaf_set, accuser, side_max)
+        return accused in [handle.id for handle in around]
 
     def _was_silent(self, peer: Peer, now: float) -> bool:
         """Tell whether a peer has left a ping unanswered that we sent lately for another node."""
         pinged_at = self._silent.pop(peer.id, float("-inf"))
         lately = now - self._context.config.heartbeat_s
         return pinged_at >= max(lately, peer.last_heard)
-
-    def _is_beside(self, accuser: NodeId, node_id: NodeId) -> bool:
-        """Tell whether an accuser has had the accused in its leaf set, as far as we know."""
-        context = self._context
-        side_max = context.config.leaf_set_size // 2
-        around = views.nearest_around(context.leaf_set, accuser, side_max)
-        return node_id in [handle.id for handle in around]
 
     def _ping(self, peer: Peer) -> Ping:
         return Ping(self._context.nonce(), microseconds(peer.srtt_s))
@@ -337,8 +350,8 @@ class LivenessMonitor:
         for accuser in doubt.accusers:
             doubt.suspicion.accuse(accuser)
         self._set(doubt.peer, Liveness.SUSPECT)
-        if doubt.asked:
-            # Whoever accused it to us has told it so.
+        if doubt.asked or doubt.peer.unproven is None:
+            # Who accused it to us may have told it nothing; and this asks it once more.
             accusation = Suspect(doubt.peer.id, doubt.peer.handle.incarnation, ())
             context.send(accusation, doubt.peer, now)
         doubt.timer = context.deadlines.arm(doubt.suspicion.deadline, self._expire, doubt)

@@ -324,3 +324,72 @@ def test_who_takes_a_joiner_for_a_neighbour_before_its_root_has_does_not_make_it
     network.run_until(lambda: joiner.core.active, 0.5)
     known = {handle.id for handle in joiner.core.context.leaf_set.members()}
     assert len(known & {node.id for node in liar.nodes}) >= 14
+
+
+def _accuse(liar: Liar, accused: VirtualNode, seconds: int, before: Callable[[], None]) -> None:
+    """Call a node dead to all others, ten times a second."""
+    for number in range(10 * seconds):
+        if number % 10 == 0:
+            before()
+        for node in liar.nodes:
+            if node is not accused:
+                liar.say(Suspect(accused.id, accused.core.identity.incarnation, ()), node)
+        liar.network.run(0.1)
+
+
+def _beliefs_of(node: VirtualNode, nodes: list[VirtualNode]) -> list[object]:
+    """What others came to believe of a node's life."""
+    return [
+        event.fields["now"]
+        for other in nodes
+        for _, event in other.logged
+        if event.event == "peer_liveness" and event.fields["peer"] == f"{node.id:032x}"
+    ]
+
+
+def test_a_key_alone_is_no_witness_of_a_death_on_a_lossy_network() -> None:
+    liar = Liar(10)
+    accused = liar.nodes[4]
+    liar.network.loss = 0.02
+    _accuse(liar, accused, 10, lambda: None)
+    assert _beliefs_of(accused, liar.nodes) == []
+    assert liar.nodes[0].core.stats.snapshot()["accusers_unknown"] > 50
+
+
+def test_a_member_that_lies_about_deaths_convicts_nobody_on_a_lossy_network() -> None:
+    liar = Liar(10)
+    network, accused = liar.network, liar.nodes[4]
+
+    def answer(data: bytes, sender: Handle, now: float) -> None:
+        asked = decode(data)
+        if isinstance(asked, Ping):
+            liar.say(Pong(asked.nonce, 0), network.by_endpoint[sender.endpoint])
+
+    def become_a_member() -> None:
+        for node in liar.nodes:
+            probe = LeafSetProbe(liar.nonce(), "", 0, True, False, 0, b"", (), ())
+            liar.say(probe, node)
+
+    network.others[liar.handle.endpoint] = answer
+    network.loss = 0.02
+    _accuse(liar, accused, 10, become_a_member)
+    assert all(liar.handle.id in node.core.context.leaf_set for node in liar.nodes)
+    assert "dead" not in _beliefs_of(accused, liar.nodes)
+
+
+def test_who_is_about_to_be_believed_dead_hears_of_it() -> None:
+    liar = Liar(10)
+    network, accused, deceived = liar.network, liar.nodes[4], liar.nodes[7]
+    liar.say(LeafSetProbe(liar.nonce(), "", 0, True, False, 0, b"", (), ()), deceived)
+    transmit = network.transmit
+
+    def losing_pings(data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        if not isinstance(decode(data), Ping):
+            transmit(data, sender, destination)
+
+    network.transmit = losing_pings  # type: ignore[method-assign]
+    before = accused.core.identity.incarnation
+    liar.say(Suspect(accused.id, before, ()), deceived)
+    network.run(1)
+    assert accused.core.identity.incarnation == before + 1
+    assert _beliefs_of(accused, [deceived]) == ["suspect", "alive"]
