@@ -273,6 +273,8 @@ class Joiner(Application):
             if ahead != NOBODY:
                 # Who asks nobody does not join: a client, which will never begin a ring.
                 self._fellows.add(peer.id, self._attempts)
+                if endpoint not in self._seeds:
+                    self._remember(endpoint)  # it may join another ring, which we find by it alone
                 self._ask_ahead(ahead, now)
             return
         self._fellows.discard(peer.id)
@@ -387,8 +389,11 @@ class Joiner(Application):
         if not handle.host:
             return
         self._look_wait = 1
-        self._departed.pop(handle.endpoint, None)
-        self._departed[handle.endpoint] = None
+        self._remember(handle.endpoint)
+
+    def _remember(self, endpoint: Endpoint) -> None:
+        self._departed.pop(endpoint, None)
+        self._departed[endpoint] = None
         if len(self._departed) > DEPARTED_MAX:
             del self._departed[next(iter(self._departed))]
 

@@ -112,6 +112,20 @@ def test_the_last_of_two_parts_find_each_other_though_they_were_no_neighbours() 
     network.run_until(network.is_consistent, 60)
 
 
+def test_who_loses_its_only_seed_finds_the_ring_of_a_joiner_that_the_seed_had_named() -> None:
+    network = VirtualNetwork(seed=11)
+    seed, named, lonely = (network.add(start=False) for _ in range(3))
+    for node, other in ((seed, named), (named, seed), (lonely, seed)):
+        bootstrap = [other.endpoint]
+        network.step(node, lambda n=node, b=bootstrap: n.core.start(b, network.now))
+    network.run(2)
+    network.crash(seed)
+    for node in (named, lonely):
+        network.step(node, lambda n=node: n.core.leafset_upkeep.activate_alone(network.now))
+    assert not network.is_consistent()
+    network.run_until(network.is_consistent, 60)
+
+
 def test_two_rings_merge_through_a_remembered_bootstrap_address() -> None:
     network = VirtualNetwork(seed=11)
     one = network.add()
