@@ -62,10 +62,12 @@ class NearNode:
 
         def on_row(answer: RowReply | None, now: float) -> None:
             self._on_progress(now)
-            if answer is None or len(answer.entries) < WALK_PINGS:
+            own_id = self._context.identity.id
+            others = [] if answer is None else [h for h in answer.entries if h.handle.id != own_id]
+            if answer is None or len(others) < WALK_PINGS:
                 self._then(best, now)  # a small ring: nobody is far
             else:
-                self._measure(best, answer, rounds - 1, now)
+                self._measure(best, answer, others, rounds - 1, now)
 
         if not rounds or (best.srtt_s or 0.0) <= NEAR_S:
             self._then(best, now)
@@ -73,12 +75,12 @@ class NearNode:
             request = RowRequest(self._context.nonce(), row, ROW_PADDING)
             self._requests.ask(best, request, on_row, now, attempts=2)
 
-    def _measure(self, best: Peer, answer: RowReply, rounds: int, now: float) -> None:
-        context = self._context
-        hops = [hop for hop in answer.entries if hop.handle.id != context.identity.id]
+    def _measure(
+        self, best: Peer, answer: RowReply, others: list[Hop], rounds: int, now: float
+    ) -> None:
         # Who is beside us is as far from the teller as we are; in its first row all are near it.
         apart_us = microseconds(best.srtt_s) if answer.row else 0
-        hops = sorted(hops, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
+        hops = sorted(others, key=lambda hop: abs(hop.rtt_us - apart_us))[:WALK_PINGS]
         outstanding = len(hops)
         nearest = best
 

@@ -21,6 +21,7 @@ from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import (
     HANDLES_MAX,
     Hello,
+    Hop,
     HopAck,
     IndirectPing,
     LeafSetProbe,
@@ -393,3 +394,26 @@ def test_who_is_about_to_be_believed_dead_hears_of_it() -> None:
     network.run(1)
     assert accused.core.identity.incarnation == before + 1
     assert _beliefs_of(accused, [deceived]) == ["suspect", "alive"]
+
+
+def test_a_row_that_names_a_joiner_alone_ends_its_walk() -> None:
+    """There is nobody to measure: it joins through whom it has."""
+    liar = Liar()
+    network = liar.network
+    joiner = network.add(start=False)
+    asked: list[Message] = []
+
+    def answer(data: bytes, sender: Handle, now: float) -> None:
+        question = decode(data)
+        asked.append(question)
+        if isinstance(question, RowRequest):
+            row = tuple(Hop(joiner.handle, 1) for _ in range(HANDLES_MAX))
+            liar.say(RowReply(question.nonce, 0, row), joiner)
+
+    network.others[liar.handle.endpoint] = answer
+    peer = joiner.core.context.peers.of(liar.handle)
+    peer.srtt_s = 0.1
+    walk = joiner.core.joiner._near_node
+    network.step(joiner, lambda: walk.search(peer, network.now))
+    network.run(0.1)
+    assert [type(message) for message in asked[:2]] == [RowRequest, Route]
