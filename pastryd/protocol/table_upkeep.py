@@ -41,7 +41,7 @@ CALM_PERIODS = 3
 it sees would be a rate of many."""
 CANDIDATES_MAX = 2
 """How many nodes are measured of one row that may be nearer than those in our slots."""
-MISSING_MEASURED_MAX = 4
+MISSING_MEASURED_MAX = 3
 """How many of a row that fit in empty slots are measured, the nearest first: they choose among us
 and others as we do, and are the likeliest to want us."""
 WORTH_A_MESSAGE = 0.65
@@ -145,7 +145,9 @@ class TableUpkeep:
             if self._cursor == 0:
                 self._tune(now)
             peer = context.peers.of(handle)
-            if handle.id not in context.leaf_set and peer.last_heard + self.period_s / 2 <= now:
+            # What we were told of a distance may be a lie, however much the teller says.
+            is_due = peer.srtt_s is None or peer.last_heard + self.period_s / 2 <= now
+            if is_due and handle.id not in context.leaf_set:
                 self._ping(peer, self._on_entry, now)
         context.deadlines.arm(now + max(self._probe_gap(), 0.01), self._probe_next)
 
@@ -176,16 +178,16 @@ class TableUpkeep:
     # -- proximity --
 
     def on_ping(self, message: Ping, peer: Peer, now: float) -> None:
-        """Answer, with how near the asker would have to be; take it in if it says that it is."""
+        """Answer, with how near the asker would have to be; it may say that it is."""
         wanted_us = microseconds(self._context.table.wanted_s(peer.id) * WORTH_A_MESSAGE)
         self._context.send(Pong(message.nonce, wanted_us), peer, now)
         if message.rtt_us:
-            self.suggest(peer.handle, now, message.rtt_us / 1e6)
+            self._hear_distance(peer, message.rtt_us / 1e6, now)
 
     def on_measured(self, message: Measured, peer: Peer, now: float) -> None:
         """Somebody whom we would take says how far it is."""
         if message.rtt_us:
-            self.suggest(peer.handle, now, message.rtt_us / 1e6)
+            self._hear_distance(peer, message.rtt_us / 1e6, now)
 
     def _announce(self, peer: Peer, wanted_us: int, now: float) -> None:
         """Tell a peer that we are near enough for a slot of its table; once we are active."""
@@ -213,10 +215,25 @@ class TableUpkeep:
         else:
             then(peer, True, now)
 
-    def suggest(self, handle: Handle, now: float, rtt_hint_s: float | None = None) -> bool:
+    def _hear_distance(self, peer: Peer, rtt_s: float, now: float) -> None:
+        """A node says how far it is, which may be a lie: nobody whom we measured gives way to it.
+
+        It takes a slot that nobody holds, or who was not measured either; else we measure it.
+        """
+        table, known = self._context.table, self._context.peers.get
+        if rtt_s >= table.wanted_s(peer.id):
+            return
+        entry = table.lookup(peer.id)
+        holder = None if entry is None else known(entry.id)
+        if peer.srtt_s is None and (holder is None or holder.srtt_s is None):
+            table.consider(peer.told, rtt_s)
+        else:
+            self.suggest(peer.handle, now)
+
+    def suggest(self, handle: Handle, now: float) -> bool:
         """Somebody knows this node: measure it if it may be better than what we have.
 
-        `rtt_hint_s` is what the other side measured. Returns whether a measurement started.
+        Returns whether a measurement started.
         """
         context = self._context
         wanted_s = context.table.wanted_s(handle.id)
@@ -224,9 +241,8 @@ class TableUpkeep:
             return False
         peer = context.peers.get(handle.id)
         rtt_s = peer.srtt_s if peer is not None else None
-        rtt_s = rtt_hint_s if rtt_s is None else rtt_s
-        if rtt_s is not None:
-            if peer is not None and rtt_s < wanted_s:
+        if peer is not None and rtt_s is not None:
+            if rtt_s < wanted_s:
                 context.table.consider(peer.told, rtt_s)
             return False
         if len(self._measuring) >= MEASURING_MAX:

@@ -9,13 +9,16 @@ from pastryd.ids import NodeId, Position
 from pastryd.protocol.table_upkeep import MISSING_MEASURED_MAX
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Liveness
-from pastryd.wire.codec import decode
+from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import (
     RTT_US_MAX,
+    Heartbeat,
     Hello,
     Hop,
+    Measured,
     Message,
     Ping,
+    Pong,
     Route,
     RowReply,
     RowRequest,
@@ -127,3 +130,96 @@ def test_a_way_of_hours_is_told_in_words_that_can_be_read() -> None:
     network.step(node, lambda: node.core.liveness.doubt(peer, None, network.now))
     [(_, ping)] = sent
     assert isinstance(ping, Ping) and ping.rtt_us == RTT_US_MAX
+
+
+class Claimant:
+    """A key that says that it is nearer to a node than anybody, and may be asked how far it is."""
+
+    def __init__(self, network: VirtualNetwork, node: VirtualNode, handle: Handle) -> None:
+        self.network = network
+        self.node = node
+        self.handle = handle
+        network.others[handle.endpoint] = lambda data, sender, now: None
+
+    def say(self, message: Message) -> None:
+        data, network = encode(message), self.network
+        core = self.node.core
+        network.step(self.node, lambda: core.receive_datagram(data, self.handle, network.now))
+
+    def answer_after(self, seconds: float) -> None:
+        """Answer pings, from now on."""
+
+        def answer(data: bytes, sender: Handle, now: float) -> None:
+            question = decode(data)
+            if isinstance(question, Ping):
+                self.network.at(now + seconds, self.say, Pong(question.nonce, 0))
+
+        self.network.others[self.handle.endpoint] = answer
+
+
+def _rivals_of_entries(network: VirtualNetwork, node: VirtualNode) -> dict[NodeId, Claimant]:
+    """Return one for each entry outside the leaf set of a node, which have all been measured."""
+    context = node.core.context
+    entries = [h for h in context.table.entries() if h.id not in context.leaf_set]
+    assert entries
+    for entry in entries:
+        context.peers.of(entry).srtt_s = 0.002
+        context.table.consider(entry, 0.002)
+    ids = [NodeId(entry.id ^ 1) for entry in entries]
+    return {
+        entry.id: Claimant(network, node, handle_at(rival, host=f"10.9.0.{i}"))
+        for i, (entry, rival) in enumerate(zip(entries, ids, strict=True))
+    }
+
+
+@pytest.mark.parametrize("claim", [Ping(1, 1), Measured(1)])
+@pytest.mark.parametrize("answers_after_s", [None, 0.02])
+def test_who_says_that_it_is_near_takes_no_slot_of_who_is(
+    claim: Message, answers_after_s: float | None
+) -> None:
+    network = VirtualNetwork(seed=5)
+    node = network.ring(40, settle_s=20)[7]
+    table = node.core.context.table
+    rivals = _rivals_of_entries(network, node)
+    for rival in rivals.values():
+        if answers_after_s is not None:
+            rival.answer_after(answers_after_s)
+    for _ in range(20):
+        for rival in rivals.values():
+            rival.say(claim)
+        network.run(0.5)
+    captured = [i for i in rivals if table.lookup(i) == rivals[i].handle]
+    assert captured == []
+    assert len(rivals) == sum(table.lookup(i) is not None for i in rivals)
+
+
+def test_who_says_that_it_is_nearer_and_is_so_gets_the_slot_for_one_ping() -> None:
+    network = VirtualNetwork(seed=5)
+    node = network.ring(40, settle_s=20)[7]
+    entry, rival = next(iter(_rivals_of_entries(network, node).items()))
+    rival.answer_after(0.0)
+    sent = _sent_to(network, [rival.handle])
+    rival.say(Measured(1_000))
+    network.run(0.1)
+    assert node.core.context.table.lookup(entry) == rival.handle
+    assert [type(message) for _, message in sent] == [Ping]
+
+
+def test_an_entry_that_only_says_how_near_it_is_is_measured_in_its_turn_or_dropped() -> None:
+    network = VirtualNetwork(seed=5)
+    node = network.ring(40, settle_s=20)[7]
+    context = node.core.context
+    honest, mute = list(_rivals_of_entries(network, node).items())[:2]
+    honest[1].answer_after(0.02)
+    for entry, rival in (honest, mute):
+        context.table.discard(entry)
+        rival.say(Measured(1))
+        assert context.table.rtt_of(rival.handle.id) == 1e-6
+    until = network.now + 2 * node.core.table_upkeep.period_s
+    while network.now < until:
+        network.run(5)
+        for _, rival in (honest, mute):
+            rival.say(Heartbeat(0))
+    measured_s = context.table.rtt_of(honest[1].handle.id)
+    assert measured_s is None or measured_s > 0.01
+    assert not context.in_table(mute[1].handle.id)
