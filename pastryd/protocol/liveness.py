@@ -15,7 +15,7 @@ from pastryd.ids import NodeId
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.suspicion import Awareness, Suspicion
-from pastryd.state import leaf_set_summary as views
+from pastryd.protocol.witnesses import Witnesses
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle, show_endpoint
 from pastryd.state.peers import Liveness, Peer
@@ -89,6 +89,7 @@ class LivenessMonitor:
         "_stopped",
         "_trusted_at",
         "_watched",
+        "_witnesses",
         "awareness",
     )
 
@@ -104,6 +105,7 @@ class LivenessMonitor:
         self._on_suspect = on_suspect
         self._on_dead = on_dead
         self._doubts: dict[NodeId, _Doubt] = {}
+        self._witnesses = Witnesses(context)
         self._helping = 0
         self._silent: dict[NodeId, float] = {}
         """Who left a ping unanswered that we sent for somebody else, and when."""
@@ -179,10 +181,11 @@ class LivenessMonitor:
     def doubt(self, peer: Peer, accuser: NodeId | None, now: float) -> None:
         """Verify a peer. `accuser`: another node that says so after probes of its own.
 
-        Anybody may say so; the word of those counts whom we know, and others make us look alone.
+        Anybody may say so; the word of those counts whom we know and who were right the last time,
+        and others make us look alone.
         """
-        if accuser is not None and not self._counts(accuser, peer.id):
-            self._context.stats.count("accusers_unknown")
+        if accuser is not None and not self._witnesses.believes(accuser, peer.id, now):
+            self._context.stats.count("accusers_not_believed")
             accuser = None
         known = self._doubts.get(peer.id)
         if known is not None:
@@ -197,35 +200,25 @@ class LivenessMonitor:
             self._suspect(doubt, now)  # our ping was for the accuser, but it was ours
             return
         timeout_s = self.awareness.scale(self._context.config.probe_timeout_s)
+        attempts = self._attempts(doubt)
         self._requests.ask(
             peer,
             self._ping(peer),
             lambda answer, now: self._on_direct(doubt, answer, now),
             now,
-            attempts=self._attempts(peer, is_hearsay),
+            attempts=attempts,
             # The accuser has waited for it already.
-            timeout_s=timeout_s / 2 if is_hearsay else timeout_s,
+            timeout_s=timeout_s / 2 if is_hearsay and attempts > 1 else timeout_s,
         )
 
-    def _attempts(self, peer: Peer, is_hearsay: bool) -> int:
+    def _attempts(self, doubt: _Doubt) -> int:
         """Return how often we ping before we judge, or ask others."""
-        if not is_hearsay and peer.id in self._context.leaf_set and self._helpers(peer):
+        if self._witnesses.include_watcher(doubt.accusers, doubt.peer.id):
+            return 1  # who watches it has asked it twice, and others
+        is_member = doubt.peer.id in self._context.leaf_set
+        if not doubt.accusers and is_member and self._helpers(doubt.peer):
             return 1  # the other pings go out while others ask
         return self._context.config.probe_attempts
-
-    def _counts(self, accuser: NodeId, accused: NodeId) -> bool:
-        """Tell whether an accuser is a node of the ring for us: a key alone is quickly made.
-
-        One that we do not know may come into our leaf set in the place of the accused: it has had
-        that in its own, as far as we know. If it fitted already it would have come before.
-        """
-        leaf_set, side_max = self._context.leaf_set, self._context.config.leaf_set_size // 2
-        if accuser in leaf_set or self._context.in_table(accuser):
-            return True
-        if leaf_set.would_enter(accuser):
-            return False
-        around = views.nearest_around(leaf_set, accuser, side_max)
-        return accused in [handle.id for handle in around]
 
     def _was_silent(self, peer: Peer, now: float) -> bool:
         """Tell whether a peer has left a ping unanswered that we sent lately for another node."""
@@ -251,8 +244,9 @@ class LivenessMonitor:
         if answer is not None:
             self.awareness.trust()
             self.clear(doubt.peer, now)
+            self._witnesses.note_false(doubt.accusers, now)
             if doubt.accusers and doubt.peer.handle.incarnation == doubt.incarnation:
-                # Let it refute before others who were told as much lose their one ping.
+                # Let it refute before others who were told as much lose their pings.
                 accusation = Suspect(doubt.peer.id, doubt.incarnation, ())
                 self._context.send(accusation, doubt.peer, now)
             return
@@ -350,8 +344,8 @@ class LivenessMonitor:
         for accuser in doubt.accusers:
             doubt.suspicion.accuse(accuser)
         self._set(doubt.peer, Liveness.SUSPECT)
-        if doubt.asked or doubt.peer.unproven is None:
-            # Who accused it to us may have told it nothing; and this asks it once more.
+        if doubt.asked:
+            # Who accused it to us has told it, or those tell it whom it answers.
             accusation = Suspect(doubt.peer.id, doubt.peer.handle.incarnation, ())
             context.send(accusation, doubt.peer, now)
         doubt.timer = context.deadlines.arm(doubt.suspicion.deadline, self._expire, doubt)
