@@ -1,11 +1,13 @@
 """What is going to happen in a world, by time; at one time in the order in which it was added.
 
 A heap of a hundred thousand entries is deep, and nearly all of them lie in the far future: so they
-wait unsorted in slots of one millisecond, and only the slot that is under way is a heap.
+wait unsorted in slots of one millisecond, and a slot is sorted once, when its time has come. Few are
+added to it after that.
 """
 
+from bisect import insort
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 SLOTS_PER_S = 1000
 
@@ -21,7 +23,7 @@ class Events:
     def __init__(self) -> None:
         self._slots: dict[int, list[Event]] = {}
         self._numbers: list[int] = []  # of the slots, a heap
-        self._under_way: list[Event] = []  # what is left of slot `_slot` and before, a heap
+        self._under_way: list[Event] = []  # what is left of slot `_slot` and before, last first
         self._slot = -1
         self._count = 0
 
@@ -30,7 +32,7 @@ class Events:
         self._count = count = self._count + 1
         number = int(when * SLOTS_PER_S)
         if number <= self._slot:
-            heappush(self._under_way, (when, count, action, arguments))
+            insort(self._under_way, (when, count, action, arguments), key=_last_first)
             return
         slot = self._slots.get(number)
         if slot is None:
@@ -40,7 +42,7 @@ class Events:
             slot.append((when, count, action, arguments))
 
     def due(self, end: float) -> list[Event]:
-        """Return a heap whose first comes next, if that is not after `end`; empty: nothing does.
+        """Return a list whose last one comes next, if that is not after `end`; empty: nothing does.
 
         Who has taken all events out of it asks again.
         """
@@ -48,5 +50,9 @@ class Events:
         while not self._under_way and self._numbers and self._numbers[0] <= last:
             self._slot = heappop(self._numbers)
             self._under_way = self._slots.pop(self._slot)
-            heapify(self._under_way)
+            self._under_way.sort(reverse=True)
         return self._under_way
+
+
+def _last_first(event: Event) -> tuple[float, int]:
+    return -event[0], -event[1]

@@ -7,7 +7,6 @@ it says. Everything follows from the seed: the same seed gives the same `trace`,
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from heapq import heappop
 from random import Random
 from struct import Struct
 
@@ -279,8 +278,8 @@ class World:
         end = self.now + seconds
         due = self._events.due(end)
         while due:
-            while due and due[0][0] <= end:
-                self.now, _, action, arguments = heappop(due)
+            while due and due[-1][0] <= end:
+                self.now, _, action, arguments = due.pop()
                 action(*arguments)
             if due:
                 break
