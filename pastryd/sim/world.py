@@ -384,21 +384,30 @@ class World:
         receiver = self.by_endpoint.get(endpoint)
         if receiver is not None or endpoint in self.others:
             place = self.place_of(endpoint) if receiver is None else receiver.place
-            arguments = (endpoint, data, sender, wanted)
+            arguments = (receiver, endpoint, data, sender, wanted)
             for when in self.links.arrivals(source, place, size, now):
                 self._events.add(when, self._arrive, arguments)
 
     def _arrive(
-        self, endpoint: Endpoint, data: bytes, sender: Handle, wanted: Handle | None
+        self,
+        node: SimNode | None,
+        endpoint: Endpoint,
+        data: bytes,
+        sender: Handle,
+        wanted: Handle | None,
     ) -> None:
-        """A datagram is here; `wanted` is for whom it was sealed (None: under the network key)."""
-        node = self.by_endpoint.get(endpoint)
-        if node is None:
-            other = self.others.get(endpoint)
-            if other is not None:
-                other(data, sender, self.now)
-            return
-        if not node.running or (wanted is not None and wanted.id != node.id):
+        """A datagram is here; `wanted` is for whom it was sealed (None: under the network key).
+
+        `node` was there when it was sent.
+        """
+        if node is None or not node.running:
+            node = self.by_endpoint.get(endpoint)
+            if node is None:
+                other = self.others.get(endpoint)
+                if other is not None:
+                    other(data, sender, self.now)
+                return
+        if wanted is not None and wanted.id != node.id:
             return
         if node.stalled_since is not None:
             if len(node.inbox) < STALLED_INBOX_MAX:
