@@ -21,7 +21,7 @@ from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.leaf_set import Arc
-from pastryd.state.peers import Peer
+from pastryd.state.peers import ALIVE, Peer
 from pastryd.wire.messages import HaveQuery, HaveReply, Leave, Store
 
 SOON_S = 0.2
@@ -177,7 +177,7 @@ class Replication:
         config = context.config
         if self.leaving:
             return
-        partners, unequal = self._partners(), self._differing()
+        partners, unequal, holds_any = self._partners(), self._differing(), self._holds_any
         is_due = now - self._all_compared_at >= config.reconcile_s
         if self._is_active() and (is_due or not self._missing.from_members):
             if is_due or not unequal:
@@ -189,10 +189,10 @@ class Replication:
                 peer = context.peers.of(partner)
                 if not differed and not self._is_ours_to_ask(peer):
                     continue
-                if not context.usable(peer.id):
+                if peer.liveness is not ALIVE:
                     continue
                 arcs: Sequence[Arc] = ()
-                if self._holds_any or peer.holds_items:
+                if holds_any or peer.holds_items:
                     arcs = context.leaf_set.shared_ranges(peer.id, config.replicas)
                 if arcs:
                     self._start_comparing(peer, arcs, now)
