@@ -201,7 +201,7 @@ class LeafSetUpkeep:
         if not self._settling.is_placed:
             return
         leaf_set = self._context.leaf_set
-        mismatch = message.digest ^ leaf_set.digests[1]
+        mismatch = message.digest ^ leaf_set.right_digest
         right = leaf_set.immediate_right
         if right is not None and right.id == peer.id:
             if mismatch and peer.mismatch == ~mismatch:

@@ -146,7 +146,7 @@ class LivenessMonitor:
         if left is not None:
             peer = context.peers.of(left)
             if peer.last_sent + period <= now + 0.02 * period:
-                context.send(Heartbeat(context.leaf_set.digests[0]), peer, now)
+                context.send(Heartbeat(context.leaf_set.left_digest), peer, now)
             else:
                 next_at = peer.last_sent + period
         context.deadlines.arm(next_at, self._beat)

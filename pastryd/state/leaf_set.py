@@ -60,7 +60,6 @@ class LeafSet:
         "_arc_start",
         "_at",
         "_beyond",
-        "_digests",
         "_handles",
         "_ids",
         "_left_count",
@@ -87,7 +86,6 @@ class LeafSet:
         self._left_count = 0
         self._arc_start = 0
         self._arc_length = RING_MASK
-        self._digests: tuple[int, int] | None = None
         self._members: tuple[Handle, ...] | None = ()
 
     def __len__(self) -> int:
@@ -177,21 +175,18 @@ class LeafSet:
         return (key - self._arc_start) & RING_MASK <= self._arc_length
 
     @property
-    def digests(self) -> tuple[int, int]:
-        """What the owner shares with its left and with its right neighbour, as 64 bits each.
+    def left_digest(self) -> int:
+        """What the owner shares with its left neighbour, as 64 bits.
 
         Neighbours that know all whom they should have the same digest of each other: of the owner
         and the members, but not the far end on the other side, where one sees further.
         """
-        if self._digests is None:
-            ends = (self.rightmost, self.leftmost)
-            if self.spans_ring:
-                ends = (None, None)
-            left, right = (
-                digest_of(i for i in self._ids if end is None or i != end.id) for end in ends
-            )
-            self._digests = left, right
-        return self._digests
+        return self._digest_without(self.rightmost)
+
+    @property
+    def right_digest(self) -> int:
+        """What the owner shares with its right neighbour, as 64 bits."""
+        return self._digest_without(self.leftmost)
 
     def closest(self, key: int, exclude: Collection[int] = ()) -> Handle | None:
         """Return the member closest to `key`, None when the owner is closer than any of them."""
@@ -340,6 +335,12 @@ class LeafSet:
             assert self._right_count == self._left_count == min(count, self._side_max)
             assert self.spans_ring and not self.is_full
 
+    def _digest_without(self, end: Handle | None) -> int:
+        """Return the digest of owner and members, but for one end if we do not span the ring."""
+        if end is None or self.spans_ring:
+            return digest_of(self._ids)
+        return digest_of([i for i in self._ids if i != end.id])
+
     def _clockwise_member(self, place: int) -> Handle:
         handle = self._handles[(self._at + 1 + place) % len(self._ids)]
         assert handle is not None
@@ -402,7 +403,6 @@ class LeafSet:
     def _settle(self) -> None:
         """Recompute, after a change, what is kept for speed."""
         self.version += 1
-        self._digests = None
         self._members = None
         self._beyond.clear()
         count = len(self._ids) - 1

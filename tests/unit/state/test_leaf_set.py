@@ -43,12 +43,12 @@ def test_the_owner_and_a_known_handle_change_nothing() -> None:
 def test_a_new_address_or_incarnation_replaces_an_older_one_does_not() -> None:
     leaf_set = LeafSet(OWNER, 4)
     leaf_set.add(handle_at(7, incarnation=5))
-    digests = leaf_set.digests
+    digests = leaf_set.left_digest, leaf_set.right_digest
     assert not leaf_set.add(handle_at(7, incarnation=4))
     assert leaf_set.add(handle_at(7, incarnation=5, port=9))
     assert leaf_set.add(handle_at(7, incarnation=6))
     assert leaf_set.get(Position(7)) == handle_at(7, incarnation=6)
-    assert leaf_set.digests == digests
+    assert (leaf_set.left_digest, leaf_set.right_digest) == digests
 
 
 def test_one_loss_in_a_large_ring_does_not_make_it_span() -> None:
@@ -152,7 +152,7 @@ def test_ring_neighbours_agree_on_what_they_share_whatever_the_size_of_the_ring(
             leaf_sets.append(leaf_set)
         for index, leaf_set in enumerate(leaf_sets):
             right = leaf_sets[(index + 1) % size]
-            assert leaf_set.digests[1] == right.digests[0], size
+            assert leaf_set.right_digest == right.left_digest, size
 
 
 def test_what_is_missing_is_a_gap_once_more_nodes_were_named_than_fit() -> None:
