@@ -13,6 +13,9 @@ Position = NewType("Position", int)
 NodeId = Position
 """The position of a node: the first 16 bytes of SHA-256(public key)."""
 
+Arc = tuple[Position, Position]
+"""The clockwise arc [start, end) of positions; start == end is the whole ring."""
+
 Name = NewType("Name", bytes)
 """32 bytes: what an item is stored under. Its first 16 bytes are its position."""
 
@@ -67,3 +70,16 @@ def digit(node_id: int, row: int, bits_per_digit: int = 4) -> int:
 def within(start: int, end: int, position: int) -> bool:
     """Tell whether `position` lies on the clockwise arc [start, end); start == end: the ring."""
     return start == end or (position - start) & RING_MASK < (end - start) & RING_MASK
+
+
+def overlap(a: Arc, b: Arc) -> list[Arc]:
+    """Return the arcs common to two arcs that are both shorter than the ring."""
+    start, length = a[0], (a[1] - a[0]) & RING_MASK
+    offset = (b[0] - start) & RING_MASK
+    reach = offset + ((b[1] - b[0]) & RING_MASK)
+    arcs: list[Arc] = []
+    if reach > RING:  # b runs over a's start
+        arcs.append((start, Position((start + min(length, reach - RING)) & RING_MASK)))
+    if offset < length:
+        arcs.append((b[0], Position((start + min(length, reach)) & RING_MASK)))
+    return arcs

@@ -11,7 +11,7 @@ from typing import Any
 
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
-from pastryd.ids import Name, Position
+from pastryd.ids import Arc, Name, Position
 from pastryd.item_machines import ITEM_HANDLERS, ItemMachines
 from pastryd.protocol.application import Application
 from pastryd.protocol.context import NOBODY, Context
@@ -23,7 +23,6 @@ from pastryd.protocol.requests import Requests
 from pastryd.protocol.routing import Router
 from pastryd.protocol.table_upkeep import TableUpkeep
 from pastryd.state.handle import Endpoint, Handle
-from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import ALIVE, Liveness, Peer
 from pastryd.stats import Stats
 from pastryd.wire import messages as m

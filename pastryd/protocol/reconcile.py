@@ -12,12 +12,11 @@ Both sides learn what they lack: `missing(names, peer, now)`.
 
 from collections.abc import Callable, Sequence
 
-from pastryd.ids import RING_MASK, Name, NodeId, position_of, within
+from pastryd.ids import RING_MASK, Arc, Name, NodeId, position_of, within
 from pastryd.protocol.context import Context
 from pastryd.protocol.requests import Requests
 from pastryd.state.deadlines import Timer
 from pastryd.state.inventory import Inventory
-from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import Peer
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.wire.messages import RANGES_MAX, Names, Range, Ranges

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pastryd.config import OBJECT_BYTES_MAX
-from pastryd.ids import Name, NodeId, position_of
+from pastryd.ids import Arc, Name, NodeId, position_of
 from pastryd.protocol.context import Context
 from pastryd.protocol.missing import Missing
 from pastryd.protocol.outbox import WriteStatus
@@ -20,7 +20,6 @@ from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
-from pastryd.state.leaf_set import Arc
 from pastryd.state.peers import ALIVE, Peer
 from pastryd.wire.messages import HaveQuery, HaveReply, Leave, Store
 

@@ -1,8 +1,8 @@
 """What is going to happen in a world, by time; at one time in the order in which it was added.
 
 A heap of a hundred thousand entries is deep, and nearly all of them lie in the far future: so they
-wait unsorted in slots of one millisecond, and a slot is sorted once, when its time has come. Few are
-added to it after that.
+wait unsorted in slots of one millisecond, and a slot is sorted once, when its time has come. Few
+are added to it after that.
 """
 
 from bisect import insort

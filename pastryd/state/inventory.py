@@ -18,8 +18,7 @@ from functools import reduce
 from itertools import pairwise
 from operator import xor
 
-from pastryd.ids import ID_BITS, ID_BYTES, NAME_BYTES, RING, RING_MASK, Name, Position
-from pastryd.state.leaf_set import Arc
+from pastryd.ids import ID_BITS, ID_BYTES, NAME_BYTES, RING, RING_MASK, Arc, Name, Position
 
 Fingerprint = tuple[int, int]
 """How many names, and the 128-bit XOR of what each counts as."""

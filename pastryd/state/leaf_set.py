@@ -18,11 +18,8 @@ from itertools import islice
 from operator import lt
 from typing import cast
 
-from pastryd.ids import ID_BYTES, RING, RING_MASK, NodeId, Position
+from pastryd.ids import ID_BYTES, RING, RING_MASK, Arc, NodeId, Position, overlap
 from pastryd.state.handle import Handle
-
-Arc = tuple[Position, Position]
-"""The clockwise arc [start, end) of positions; start == end is the whole ring."""
 
 SEAM_GAPS_MAX = 12
 """An open set closes when the gap between its ends is at most this many mean gaps: exp(-12) is how
@@ -37,19 +34,6 @@ def digest_of(node_ids: Iterable[int]) -> int:
     """Return 64 bits that stand for a set of node ids, whatever their order."""
     joined = b"".join(node_id.to_bytes(ID_BYTES, "big") for node_id in sorted(node_ids))
     return int.from_bytes(blake2b(joined, digest_size=8).digest(), "big")
-
-
-def _overlap(a: Arc, b: Arc) -> list[Arc]:
-    """Return the arcs common to two arcs that are both shorter than the ring."""
-    start, length = a[0], (a[1] - a[0]) & RING_MASK
-    offset = (b[0] - start) & RING_MASK
-    reach = offset + ((b[1] - b[0]) & RING_MASK)
-    arcs: list[Arc] = []
-    if reach > RING:  # b runs over a's start
-        arcs.append((start, Position((start + min(length, reach - RING)) & RING_MASK)))
-    if offset < length:
-        arcs.append((b[0], Position((start + min(length, reach)) & RING_MASK)))
-    return arcs
 
 
 class LeafSet:
@@ -238,7 +222,7 @@ class LeafSet:
         ours, theirs = self._range_of(self._at, k), self._range_of(index, k)
         if ours is None or theirs is None:
             return [(self.owner, self.owner)]
-        return _overlap(ours, theirs)
+        return overlap(ours, theirs)
 
     def would_enter(self, node_id: NodeId) -> bool:
         """Tell whether `add` would make a member of this node, which is not one yet."""
