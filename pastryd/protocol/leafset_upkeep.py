@@ -154,7 +154,7 @@ class LeafSetUpkeep:
         # All at once, so that each hears that we know of the others.
         nonces = [context.nonce() for _ in fresh]
         for handle, nonce in zip(fresh, nonces, strict=True):
-            self._settling.begin(handle, nonce, is_hearsay, now)
+            self._settling.begin(handle.id, nonce, is_hearsay, now)
         known, patience_s = self._known(), 0.0
         for handle, nonce in zip(fresh, nonces, strict=True):
             peer = context.peers.of(handle)
@@ -241,30 +241,29 @@ class LeafSetUpkeep:
 
     def _lacking(self, message: LeafSetProbe | LeafSetReply, peer: Peer) -> tuple[Handle, ...]:
         """Return whom the sender of a message lacks, as far as we know."""
-        leaf_set, nonce = self._context.leaf_set, message.nonce
-        summary, failed = message.summary, message.failed
-        return views.lacking(leaf_set, peer.id, summary, nonce, self._side_max, failed)
+        said = message.summary, message.nonce, self._side_max, message.failed
+        return views.lacking(self._context.leaf_set, peer.id, *said)
 
-    def _known(self) -> Sequence[Handle]:
+    def _known(self) -> Sequence[NodeId]:
         """Return whom nobody needs to tell us, clockwise: the members, and who may be one soon."""
-        context = self._context
-        members = context.leaf_set.members()
+        leaf_set = self._context.leaf_set
         if self.active or not self._settling:
-            return members
-        by_id = {h.id: h for h in members}
-        by_id.update((h.id, h) for h in self._settling.handles)
-        return views.nearest_to(context.identity.id, by_id.values(), self._side_max)
+            return leaf_set.member_ids
+        known = dict.fromkeys([*leaf_set.member_ids, *self._settling])
+        return views.nearest_to(leaf_set.owner, known, self._side_max)
 
     def _content(
-        self, peer: Peer, nonce: int, known: Sequence[Handle], members: tuple[Handle, ...]
+        self, peer: Peer, nonce: int, known: Sequence[NodeId], members: tuple[Handle, ...]
     ) -> tuple[str, int, bool, bool, int, bytes, tuple[Handle, ...], _Failed]:
         """Return what a probe and its reply say to this peer."""
         context = self._context
-        # An address that must prove itself first gets as much as may stand for a Hello: the last
-        # deaths are in it, which may be why we ask, and which nobody else tells that node.
-        room = context.config.payload_bytes_max if peer.unproven is None else STAND_IN_BYTES_MAX
-        room -= CONTENT_BYTES + sum(len(pack_handle(h)) + 2 for h in members)
-        most = max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES))
+        failed: _Failed = ()
+        if self._tombstones:
+            # An address that must prove itself first gets as much as may stand for a Hello: the
+            # last deaths are in it, which may be why we ask, and which nobody else tells that node.
+            room = STAND_IN_BYTES_MAX if peer.unproven else context.config.payload_bytes_max
+            room -= CONTENT_BYTES + sum(len(pack_handle(h)) + 2 for h in members)
+            failed = self._tombstones.latest(max(0, min(FAILED_MAX, room // FAILED_ENTRY_BYTES)))
         return (
             *context.identity.endpoint,
             self.active,
@@ -272,19 +271,18 @@ class LeafSetUpkeep:
             self._failure_rate(),
             views.summarize(known, nonce),
             members,
-            self._tombstones.latest(most),
+            failed,
         )
 
     # -- learning --
 
     def _learn(self, message: LeafSetProbe | LeafSetReply, peer: Peer, now: float) -> None:
         """Take in a probe or a reply: its sender lives; what it says of others is verified."""
-        context = self._context
+        context, leaf_set = self._context, self._context.leaf_set
         peer.active = message.active
         peer.advertise(message.host, message.port)
         peer.holds_items = message.holds_items
         self.welcome(peer, now)
-        leaf_set = context.leaf_set
         for node_id, incarnation in message.failed:
             member = leaf_set.get(node_id)
             if member is not None and member.incarnation <= incarnation and node_id != peer.id:
@@ -293,8 +291,9 @@ class LeafSetUpkeep:
             named = [context.identity.id, *(h.id for h in (*leaf_set.members(), *message.members))]
             neighbours = views.neighbours_in(message.summary, message.nonce, peer.id, named)
             leaf_set.note_neighbours(peer.id, *neighbours)
-        asked = isinstance(message, LeafSetReply)
-        self._probe_news(message.members, PROBING_MAX if asked else UNASKED_MAX, now)
+        if message.members:
+            asked = isinstance(message, LeafSetReply)
+            self._probe_news(message.members, PROBING_MAX if asked else UNASKED_MAX, now)
 
     def _probe_news(self, handles: Sequence[Handle], probing_max: int, now: float) -> None:
         """Probe those of whom we heard that would enter: never us, never a member."""
@@ -309,17 +308,18 @@ class LeafSetUpkeep:
     def welcome(self, peer: Peer, now: float) -> None:
         """A node spoke for itself as a member of the ring: take it (back) into the tables."""
         context = self._context
+        leaf_set, told, srtt_s = context.leaf_set, peer.told, peer.srtt_s
         self._tombstones.lift(peer.id)
-        fresh = peer.id not in context.leaf_set
-        before = context.leaf_set.members() if fresh else ()
-        changed = context.leaf_set.add(peer.told)
-        context.table.consider(peer.told, peer.srtt_s)
-        if peer.srtt_s is not None:
-            context.neighborhood.consider(peer.told, peer.srtt_s)
+        fresh = peer.id not in leaf_set
+        before = leaf_set.members() if fresh else ()
+        changed = leaf_set.add(told)
+        context.table.consider(told, srtt_s)
+        if srtt_s is not None:
+            context.neighborhood.consider(told, srtt_s)
         if changed and fresh:
             self._on_change(peer.handle, True, now)
-            if len(context.leaf_set) == len(before):
-                kept = {handle.id for handle in context.leaf_set.members()}
+            if len(leaf_set) == len(before):
+                kept = set(leaf_set.member_ids)
                 for handle in [handle for handle in before if handle.id not in kept]:
                     self._on_change(handle, False, now)
 

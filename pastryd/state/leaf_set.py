@@ -96,6 +96,12 @@ class LeafSet:
         return members
 
     @property
+    def member_ids(self) -> list[NodeId]:
+        """The ids of `members()` in their order."""
+        at = self._at
+        return self._ids[at + 1 :] + self._ids[:at]
+
+    @property
     def right(self) -> tuple[Handle, ...]:
         """The clockwise side, nearest first."""
         return self.members()[: self._right_count]

@@ -25,9 +25,9 @@ def tags_of(node_ids: Iterable[NodeId], salt: int) -> list[int]:
     return [(node_id * salt) >> _TAG_SHIFT & _TAG_MASK for node_id in node_ids]
 
 
-def summarize(members: Sequence[Handle], salt: int) -> bytes:
-    """Return the summary of a leaf set, `members` clockwise from its owner."""
-    tags = tags_of([handle.id for handle in members], salt)
+def summarize(member_ids: Sequence[NodeId], salt: int) -> bytes:
+    """Return the summary of a leaf set, its members clockwise from its owner."""
+    tags = tags_of(member_ids, salt)
     return pack(f">{len(tags)}H", *tags)
 
 
@@ -46,13 +46,14 @@ def nearest_around(
     one who is no farther past an end than we see, the nodes at the other end are nothing.
     `without`: whom it has found dead.
     """
-    members = leaf_set.members()
-    lefts = len(leaf_set.left)
+    members, ids = leaf_set.members(), leaf_set.member_ids
+    rights = len(members) - len(leaf_set.left)
     # From our left end over us (None) to our right end.
-    window = [*members[len(members) - lefts :], None, *members[: len(members) - lefts]]
+    window = [*members[rights:], None, *members[:rights]]
+    ids = [*ids[rights:], leaf_set.owner, *ids[:rights]]
     if without:
         window = [handle for handle in window if handle is None or handle.id not in without]
-    ids = [leaf_set.owner if handle is None else handle.id for handle in window]
+        ids = [node_id for node_id in ids if node_id not in without]
     start = ids[0]
     offsets = [(node_id - start) & RING_MASK for node_id in ids]
     place = bisect_left(offsets, (other_id - start) & RING_MASK)
@@ -104,9 +105,9 @@ def answered_beside(leaf_set: LeafSet, silent: Collection[NodeId], count: int) -
     return len(around) >= count and not any(node_id in silent for node_id in beside)
 
 
-def nearest_to(owner_id: NodeId, handles: Iterable[Handle], side_max: int) -> list[Handle]:
+def nearest_to(owner_id: NodeId, node_ids: Iterable[NodeId], side_max: int) -> list[NodeId]:
     """Return the `side_max` next to a node on either side, clockwise from it."""
-    around = sorted(handles, key=lambda h: (h.id - owner_id) & RING_MASK)
+    around = sorted(node_ids, key=lambda node_id: (node_id - owner_id) & RING_MASK)
     return around if len(around) <= 2 * side_max else around[:side_max] + around[-side_max:]
 
 
@@ -116,20 +117,22 @@ def lacking(
     summary: bytes,
     salt: int,
     side_max: int,
-    failed: Iterable[tuple[NodeId, int]] = (),
+    failed: Sequence[tuple[NodeId, int]] = (),
 ) -> tuple[Handle, ...]:
     """Return those of `nearest_around` another node who are not in its summary.
 
     `failed`: whom it has found dead, and in which incarnation: of a later one it should hear.
     """
-    known = tags_in(summary)
-    ids = [handle.id for handle in leaf_set.members()]
+    known = set(tags_in(summary))
+    ids = leaf_set.member_ids
     tags = tags_of(ids, salt)
     unnamed = {i for i, tag in zip(ids, tags, strict=True) if tag not in known}
     if not unnamed:
         return ()
-    dead = dict(failed)
-    without = [h.id for h in leaf_set.members() if h.incarnation <= dead.get(h.id, -1)]
+    without: Collection[NodeId] = ()
+    if failed:
+        dead = dict(failed)
+        without = [h.id for h in leaf_set.members() if h.incarnation <= dead.get(h.id, -1)]
     near = nearest_around(leaf_set, other_id, side_max, without)
     return tuple([handle for handle in near if handle.id in unnamed])
 

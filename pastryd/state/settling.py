@@ -12,12 +12,10 @@ from math import inf
 from typing import NamedTuple
 
 from pastryd.ids import NodeId
-from pastryd.state.handle import Handle
 
 
 class _Probe(NamedTuple):
     nonce: int
-    handle: Handle
     is_awaited: bool
 
 
@@ -59,10 +57,10 @@ class Settling:
         self._from = when
         return True
 
-    def begin(self, handle: Handle, nonce: int, is_hearsay: bool, now: float) -> None:
+    def begin(self, node_id: NodeId, nonce: int, is_hearsay: bool, now: float) -> None:
         """Note a question. `is_hearsay`: others named this node, and it may not exist."""
         is_awaited = not is_hearsay or now <= self._awaits_until
-        self._probes[handle.id] = _Probe(nonce, handle, is_awaited)
+        self._probes[node_id] = _Probe(nonce, is_awaited)
 
     def end(self, node_id: NodeId) -> int | None:
         """Forget a question; return its nonce, if there was one."""
@@ -79,11 +77,6 @@ class Settling:
 
     def __iter__(self) -> Iterator[NodeId]:
         return iter(self._probes)
-
-    @property
-    def handles(self) -> list[Handle]:
-        """Who has not answered yet."""
-        return [probe.handle for probe in self._probes.values()]
 
     @property
     def awaited(self) -> dict[NodeId, int]:

@@ -17,6 +17,9 @@ class Tombstones:
     def __init__(self) -> None:
         self._failed: dict[NodeId, tuple[int, float]] = {}
 
+    def __len__(self) -> int:
+        return len(self._failed)
+
     def bury(self, handle: Handle, expires_at: float) -> None:
         """Believe no gossip about a node until then, or until it speaks for itself."""
         if len(self._failed) >= TOMBSTONES_MAX:

@@ -24,7 +24,7 @@ def leaf_set_of(owner: Handle, ring: list[Handle]) -> LeafSet:
 
 
 def told(teller: LeafSet, other: Handle, known: list[Handle], salt: int = SALT) -> list[int]:
-    summary = summarize(known, salt)
+    summary = summarize([h.id for h in known], salt)
     return [h.id for h in lacking(teller, other.id, summary, salt, 8)]
 
 
@@ -66,7 +66,7 @@ def test_who_is_dead_to_the_asker_makes_room_for_the_next() -> None:
     ring = ring_of(200)
     dead, asker, teller = ring[61], ring[60], ring[68]
     known = [h for h in leaf_set_of(asker, ring).members() if h is not dead]
-    summary = summarize(known, SALT)
+    summary = summarize([h.id for h in known], SALT)
     failed = [(dead.id, dead.incarnation)]
     lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, failed)
     assert [h.id for h in lacked] == [ring[69].id]
@@ -77,7 +77,7 @@ def test_who_has_refuted_its_death_since_is_told_to_who_believed_it() -> None:
     refuter, asker, teller = ring[61], ring[60], ring[63]
     known = [h for h in leaf_set_of(asker, ring).members() if h is not refuter]
     failed = [(refuter.id, refuter.incarnation - 1)]
-    summary = summarize(known, SALT)
+    summary = summarize([h.id for h in known], SALT)
     lacked = lacking(leaf_set_of(teller, ring), asker.id, summary, SALT, 8, failed)
     assert lacked == (refuter,)
 
@@ -94,7 +94,7 @@ def test_two_with_one_tag_are_told_apart_with_another_salt() -> None:
 def test_a_summary_says_who_stands_next_to_its_owner() -> None:
     ring = ring_of(40)
     leaf_set = leaf_set_of(ring[20], ring)
-    summary = summarize(leaf_set.members(), SALT)
+    summary = summarize(leaf_set.member_ids, SALT)
     ids = [handle.id for handle in ring]
     assert neighbours_in(summary, SALT, ring[20].id, ids) == (ring[19].id, ring[21].id)
     assert neighbours_in(summary, SALT, ring[20].id, ids[21:]) == (ring[20].id, ring[21].id)
