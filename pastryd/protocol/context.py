@@ -74,6 +74,7 @@ class Context:
         "config",
         "deadlines",
         "identity",
+        "items_near",
         "leaf_set",
         "neighborhood",
         "outbox",
@@ -97,6 +98,8 @@ class Context:
         self._cookie_key = rng.randbytes(16)
         self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
         self._twin_noted = False
+        self.items_near = False
+        """Whether anybody whom we know has ever said that it holds items."""
         self.stats = Stats()
         self.deadlines = Deadlines()
         self.leaf_set = LeafSet(identity.id, config.leaf_set_size)

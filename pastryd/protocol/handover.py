@@ -109,7 +109,7 @@ class Handover:
         """Our range may be another one."""
         self._changed_at = now
         timer = self._timer
-        if timer is None or self._then_left is not None:
+        if timer is None or self._then_left is not None or not len(self._storage.inventory):
             return
         if not timer.pending or timer.when > now + (1 + JITTER) * LOOK_AGAIN_S:
             self._arm(now, LOOK_AGAIN_S)

@@ -282,6 +282,7 @@ class LeafSetUpkeep:
         peer.active = message.active
         peer.advertise(message.host, message.port)
         peer.holds_items = message.holds_items
+        context.items_near |= message.holds_items
         self.welcome(peer, now)
         for node_id, incarnation in message.failed:
             member = leaf_set.get(node_id)

@@ -192,7 +192,8 @@ class Reconcile:
             return
         differing = []
         for start, end, count, fingerprint in message.ranges:
-            peer.holds_items = peer.holds_items or count > 0
+            if count:
+                peer.holds_items = self._context.items_near = True
             ours = self._inventory.fingerprint(start, end)
             if ours != (count, fingerprint):
                 differing.append(Range(start, end, *ours))

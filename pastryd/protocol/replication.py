@@ -116,6 +116,8 @@ class Replication:
         self._unsettled_at = now
         if self._wheel is None or self._changed:
             return  # a round is soon
+        if not self._context.items_near and not self._holds_any:
+            return  # nobody of whom we heard has anything to compare
         self._changed = True
         self._again_s = AGAIN_S
         self._arm_round(now, SOON_S)

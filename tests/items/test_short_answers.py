@@ -16,7 +16,7 @@ from tests.items.world import World
 from tests.support.network import VirtualNode
 
 SIZE = 16
-CUT_OFF_S = 40.0
+CUT_OFF_S = 60.0
 """After so long a node that is cut off has given up all others, one after the other."""
 
 
