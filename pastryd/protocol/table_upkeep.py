@@ -258,10 +258,10 @@ class TableUpkeep:
             self._measuring.clear()  # a dict keeps the size that it once needed
 
     def _consider_measured(self, peer: Peer) -> None:
-        rtt_s = peer.srtt_s
-        self._context.table.consider(peer.told, rtt_s)
+        context, told, rtt_s = self._context, peer.told, peer.srtt_s
+        context.table.consider(told, rtt_s)
         if rtt_s is not None:
-            self._context.neighborhood.consider(peer.told, rtt_s)
+            context.neighborhood.consider(told, rtt_s)
 
     # -- rows --
 
