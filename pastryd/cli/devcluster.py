@@ -85,11 +85,11 @@ class DevCluster:
         """`options`: settings that all nodes get, by their names."""
         key_file = options.get("network-key-file")
         self._network_key = read_network_key(None if key_file is None else Path(str(key_file)))
+        ports = _free_ports(count, base_port)
         self._temporary = directory is None
         self._failed = True
         self._directory = directory or Path(tempfile.mkdtemp(prefix="pastryd-"))
         self._options = options
-        ports = _free_ports(count) if base_port == 0 else range(base_port, base_port + count)
         self._children = [_Child(i, port, self._directory) for i, port in enumerate(ports)]
 
     async def run(self, as_json: bool) -> None:
@@ -195,15 +195,25 @@ class DevCluster:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+def _free_ports(count: int, base_port: int) -> list[int]:
+    """Return ports that are free now: from `base_port` on, or any if that is 0.
+
+    A ring that runs there already would answer for the one that we start. Raises `ConfigError`.
+    """
+    with contextlib.ExitStack() as stack:
+        found = []
+        for port in range(base_port, base_port + count) if base_port else [0] * count:
+            made = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            try:
+                made.bind((HOST, port))
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise ConfigError(
+                    f"cannot listen on UDP {HOST}:{port}: {reason}; choose another --base-port, "
+                    "or 0 for any free ports"
+                ) from None
+            found.append(made.getsockname()[1])
+        return found
 
 
 @contextlib.contextmanager

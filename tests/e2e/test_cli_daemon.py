@@ -181,3 +181,13 @@ def test_ctrl_c_ends_a_devcluster_and_removes_its_temporary_data() -> None:
     assert cluster.wait() == 0
     assert not any(is_alive(node["pid"]) for node in document["nodes"])
     assert not any(Path(node["data_dir"]).exists() for node in document["nodes"])
+
+
+def test_a_devcluster_on_the_ports_of_another_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        command = daemon_command("devcluster", "-n", "2", "--base-port", str(port - 1))
+        cluster = Process(command, stdin=subprocess.DEVNULL, TMPDIR=str(tmp_path))
+        assert f"127.0.0.1:{port}" in refused(cluster)
+    assert not os.listdir(tmp_path)
