@@ -106,6 +106,8 @@ class DevCluster:
                 self._announce(ids, time.monotonic() - began, as_json)
             while not stop.is_set():
                 self._report_deaths()
+                if all(child.reported for child in self._children):
+                    raise UnreachableError(f"no node is left; their logs are in {self._directory}")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _POLL_S)
             self._failed = False

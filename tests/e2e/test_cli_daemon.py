@@ -191,3 +191,14 @@ def test_a_devcluster_on_the_ports_of_another_is_refused_and_leaves_nothing(tmp_
         cluster = Process(command, stdin=subprocess.DEVNULL, TMPDIR=str(tmp_path))
         assert f"127.0.0.1:{port}" in refused(cluster)
     assert not os.listdir(tmp_path)
+
+
+def test_a_devcluster_without_nodes_ends_and_says_where_the_logs_are(tmp_path: Path) -> None:
+    command = daemon_command("devcluster", "-n", "2", "--base-port", "0", "--json")
+    cluster = Process(command, stdin=subprocess.DEVNULL, TMPDIR=str(tmp_path))
+    document = json.loads(cluster.line_where(lambda line: line.startswith("{")))
+    for node in document["nodes"]:
+        os.kill(node["pid"], signal.SIGKILL)
+    assert cluster.wait() == 4
+    cluster.line_where(lambda line: "no node is left" in line and str(tmp_path) in line)
+    assert all(Path(node["log"]).exists() for node in document["nodes"])
