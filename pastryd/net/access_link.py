@@ -71,7 +71,7 @@ class AccessLink:
             raise ConfigError("give at least one node as host:port")
         self._network_key = network_key
         self._search: asyncio.Task[Connected] | None = None
-        self._under_way = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._under_way: asyncio.Semaphore
         self._access: Connected | None = None
         self._was_ready = False
         """Whether our access node has been a member of its ring since we know it."""
@@ -79,7 +79,11 @@ class AccessLink:
         self._session: ClientSession
 
     def open(self, config: Config) -> None:
-        """Make an ephemeral identity and a socket."""
+        """Make an ephemeral identity and a socket, for the running event loop."""
+        if self._driver is not None and not self._driver.stopped.done():
+            raise LocalProtocolError("the client is in use already; make another one")
+        self._under_way = asyncio.Semaphore(UNDER_WAY_MAX)
+        self._search = None
         private_key = X25519PrivateKey.generate()
         handle = Handle(private_key.public_key().public_bytes_raw(), "", 0, 1)
         rng = SystemRandom()  # nonces are secrets
@@ -112,13 +116,17 @@ class AccessLink:
         if self._driver is not None:
             self._driver.stop()
 
-    @property
     def _open_driver(self) -> Driver:
+        """Return the driver; raise unless we are open, and in the event loop that opened us."""
         if self._driver is None:
             raise LocalProtocolError("use the client in `async with`")
         if self._driver.stopped.done():
             self._driver.stopped.result()  # raises what stopped it, unless it was closed
             raise LocalProtocolError("the client is closed; use it in `async with`")
+        if self._driver.stopped.get_loop() is not asyncio.get_running_loop():
+            raise LocalProtocolError(
+                "the client is in use in another event loop; make one for each loop"
+            )
         return self._driver
 
     async def connect(self) -> Connected:
@@ -126,6 +134,7 @@ class AccessLink:
 
         All who call meanwhile wait for one search; it goes on when one of them is cancelled.
         """
+        self._open_driver()
         if self._access is not None:
             return self._access
         if self._search is None:
@@ -135,7 +144,7 @@ class AccessLink:
 
     async def _find_access(self) -> Connected:
         try:
-            driver, session = self._open_driver, self._session
+            driver, session = self._open_driver(), self._session
             shown = ", ".join(map(show_endpoint, self._nodes))
             failure = f"no address known for {shown}; check the name, or use an IP"
             async with aclosing(resolve_in_turn(self._nodes)) as found:
@@ -161,6 +170,7 @@ class AccessLink:
 
         Raises `UnreachableError`.
         """
+        self._open_driver()
         if verb not in (Verb.GET, Verb.PUT):
             return await self._ask_reachable(verb, name, number, value, timeout_s)
         async with self._under_way:
@@ -211,7 +221,7 @@ class AccessLink:
     async def _ask_once(
         self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
     ) -> object:
-        driver, session = self._open_driver, self._session
+        driver, session = self._open_driver(), self._session
         request_id = 0
 
         def command(now: float) -> int:

@@ -355,6 +355,43 @@ async def test_a_closed_client_says_that_it_is_closed(running: Running) -> None:
         await client.status()
 
 
+async def test_a_client_in_another_event_loop_is_refused_and_goes_on_in_its_own(
+    running: Running,
+) -> None:
+    async with Client(running.address) as client:
+
+        def elsewhere() -> None:
+            for call in (client.ping, client.status, lambda: client.put(b"abc")):
+                with pytest.raises(LocalProtocolError, match="event loop"):
+                    asyncio.run(call())
+
+        await asyncio.to_thread(elsewhere)
+        await client.ping()
+        await asyncio.to_thread(elsewhere)
+        assert (await client.put(b"abc")).size == 3
+
+
+async def test_a_client_is_opened_once_at_a_time(running: Running) -> None:
+    async with Client(running.address) as client:
+        with pytest.raises(LocalProtocolError, match="already"):
+            await client.__aenter__()
+        await client.ping()
+
+
+async def test_a_client_that_was_busy_in_one_event_loop_serves_in_the_next(
+    running: Running,
+) -> None:
+    client = Client(running.address)
+
+    async def busy() -> None:
+        async with client:
+            await asyncio.gather(*(client.put(b"%d" % i) for i in range(200)))
+
+    for _ in range(2):
+        await asyncio.to_thread(asyncio.run, busy())
+    assert all(_sha(b"%d" % i) in map(bytes.hex, running.node.items) for i in range(200))
+
+
 async def test_a_cancelled_request_leaves_nothing_behind(running: Running) -> None:
     running.node.pending_answers = 1000
     async with Client(running.address) as client:
