@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from random import Random
+from typing import BinaryIO
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -118,6 +119,35 @@ async def test_a_source_that_has_nothing_yet_is_not_taken_for_its_end(running: R
             await client.put(source)
     os.close(writing)
     assert not running.node.items
+
+
+async def words() -> AsyncIterator[str]:
+    yield "words"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["text", None, [b"a"], iter([b"a"]), io.StringIO("text"), memoryview(b"abcdef")[::2], words()],
+    ids=lambda source: type(source).__name__,
+)
+async def test_what_cannot_be_put_is_told_in_a_line(running: Running, source: BinaryIO) -> None:
+    async with Client(running.address) as client:
+        with pytest.raises(LocalProtocolError, match="give bytes"):
+            await client.put(source)
+    assert not running.node.items
+
+
+async def test_a_buffer_that_changes_while_it_is_put_is_stored_as_it_was_read(
+    running: Running,
+) -> None:
+    source = bytearray(os.urandom(6 * CHUNK_BYTES))
+    async with Client(running.address) as client:
+        putting = asyncio.create_task(client.put(memoryview(source).toreadonly()))
+        while not putting.done():
+            source[:: CHUNK_BYTES // 16] = os.urandom(96)
+            await asyncio.sleep(0)
+        result = await putting
+        assert _sha(await client.get(result.key)) == result.key
 
 
 async def test_what_nobody_has_is_not_found(running: Running) -> None:
