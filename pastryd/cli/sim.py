@@ -7,6 +7,7 @@ import signal
 import sys
 from datetime import date
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from types import FrameType
 
@@ -25,8 +26,24 @@ from pastryd.sim.scale import measure_alone
 from pastryd.sim.sessions import DISTRIBUTIONS, TRACES
 from pastryd.sim.soak import soak_many, soak_one
 
-POSITIVE = click.FloatRange(0, min_open=True)
-NOT_NEGATIVE = click.FloatRange(0)
+NODES_MAX = 1_000_000
+SEEDS_MAX = 1_000_000_000
+
+
+class _Finite(click.FloatRange):
+    """A number that a run can reach; click lets nan and inf pass."""
+
+    def convert(
+        self, value: float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{number} is not a finite number", param, ctx)
+        return number
+
+
+POSITIVE = _Finite(0, min_open=True)
+NOT_NEGATIVE = _Finite(0)
 
 _OUTPUT = click.option(
     "--output",
@@ -47,7 +64,13 @@ def sim() -> None:
 
 
 @sim.command()
-@click.option("--seeds", default=20, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option(
+    "--seeds",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, SEEDS_MAX),
+    help="How many.",
+)
 @click.option("--from", "first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Run this one alone.")
 @click.option(
@@ -56,8 +79,12 @@ def sim() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a readable log of the run here; with --seed.",
 )
-@click.option("--until", metavar="T", type=float, help="Stop at this virtual time; with --seed.")
-@click.option("--seconds", type=float, help="Start no further seed after so many real seconds.")
+@click.option(
+    "--until", metavar="T", type=NOT_NEGATIVE, help="Stop at this virtual time; with --seed."
+)
+@click.option(
+    "--seconds", type=NOT_NEGATIVE, help="Start no further seed after so many real seconds."
+)
 def soak(
     seeds: int,
     first: int,
@@ -108,7 +135,9 @@ def _soak_many(seeds: range, seconds: float | None) -> int:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a readable log of all that came in and went out here.",
 )
-@click.option("--until", metavar="T", type=float, help="Stop so many seconds after the beginning.")
+@click.option(
+    "--until", metavar="T", type=NOT_NEGATIVE, help="Stop so many seconds after the beginning."
+)
 def replay(file: Path, trace_file: Path | None, until: float | None) -> None:
     """Run one node again from what `pastryd start --record FILE` wrote.
 
@@ -155,7 +184,7 @@ def _print_and_write(table: Table, output: Path) -> None:
     multiple=True,
     default=(1_000,),
     show_default=True,
-    type=click.IntRange(2),
+    type=click.IntRange(2, NODES_MAX),
     help="How many; may be given several times: one ring after the other.",
 )
 @click.option("--seed", default=1, show_default=True, help="What chance follows from.")
@@ -184,7 +213,11 @@ def scale(sizes: tuple[int, ...], seed: int, output: Path) -> None:
     "'node start_s end_s'.",
 )
 @click.option(
-    "--nodes", default=200, show_default=True, type=click.IntRange(1), help="On the mean."
+    "--nodes",
+    default=200,
+    show_default=True,
+    type=click.IntRange(1, NODES_MAX),
+    help="On the mean.",
 )
 @click.option(
     "--median", default=60.0, show_default=True, type=POSITIVE, help="Of the sessions, minutes."
@@ -195,9 +228,7 @@ def scale(sizes: tuple[int, ...], seed: int, output: Path) -> None:
 @click.option(
     "--minutes", type=POSITIVE, help="How long to count.  [default: 60; a file: to its end]"
 )
-@click.option(
-    "--loss", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Of datagrams."
-)
+@click.option("--loss", default=0.0, show_default=True, type=_Finite(0, 1), help="Of datagrams.")
 @click.option(
     "--lookups", default=0.01, show_default=True, type=POSITIVE, help="Per second and node."
 )
@@ -207,7 +238,13 @@ def scale(sizes: tuple[int, ...], seed: int, output: Path) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Round-trip times in ms, N rows of N numbers.  [default: a transit-stub network]",
 )
-@click.option("--follow", default=0, metavar="N", help="Write down what becomes of lookup N.")
+@click.option(
+    "--follow",
+    default=0,
+    metavar="N",
+    type=click.IntRange(0),
+    help="Write down what becomes of lookup N.",
+)
 def churn(
     sessions: str,
     nodes: int,

@@ -4,7 +4,7 @@ A model places nodes as they are added and answers with one-way delays in second
 follows from the seed that it was given.
 """
 
-from math import acos, cos, pi, sin, sqrt
+from math import acos, cos, isfinite, pi, sin, sqrt
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -54,6 +54,8 @@ class Matrix:
         size = len(rtt_ms)
         if not size or any(len(row) != size for row in rtt_ms):
             raise ConfigError("a latency matrix is square and not empty")
+        if not all(isfinite(value) for row in rtt_ms for value in row):
+            raise ConfigError("a latency matrix has finite numbers only")
         self.delays = [[max(value, 0.0) / 2e3 for value in row] for row in rtt_ms]
         for i in range(size):
             self.delays[i][i] = LOCAL_S  # the diagonal of such files is a placeholder
@@ -66,7 +68,11 @@ class Matrix:
         try:
             rows = [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
             return cls([[float(value) for value in row] for row in rows], rng)
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} is no latency matrix: it is not text") from None
+        except (ValueError, ConfigError) as error:
             raise ConfigError(f"{path} is no latency matrix: {error}") from None
 
     def place(self) -> None:

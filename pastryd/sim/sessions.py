@@ -241,7 +241,11 @@ def read_trace(path: Path) -> list[Session]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        names = ", ".join((*TRACES, *DISTRIBUTIONS))
+        raise ConfigError(
+            f"{path} cannot be read: {reason}; give a file of sessions or one of {names}"
+        ) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
