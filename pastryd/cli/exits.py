@@ -97,7 +97,7 @@ def named(subject: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, subject) from None
+        raise OSError(error.errno, error.strerror, error.filename or subject) from None
 
 
 def handle(number: signal.Signals, callback: Callable[..., object], *arguments: object) -> None:

@@ -3,18 +3,25 @@
 Owns options and what is printed; what happens in virtual time is the business of `pastryd.sim`.
 """
 
+import errno
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from types import FrameType
+from typing import Any, TypeVar
 
 import click
 
+from pastryd.cli.exits import named
 from pastryd.cli.render import seeds_bar
 from pastryd.config import Config
+from pastryd.errors import ConfigError
 from pastryd.sim.churn import Churn
 from pastryd.sim.conditions import Conditions
 from pastryd.sim.paper import TABLES
@@ -25,6 +32,8 @@ from pastryd.sim.results import Table
 from pastryd.sim.scale import measure_alone
 from pastryd.sim.sessions import DISTRIBUTIONS, TRACES
 from pastryd.sim.soak import soak_many, soak_one
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 NODES_MAX = 1_000_000
 SEEDS_MAX = 1_000_000_000
@@ -45,11 +54,51 @@ class _Finite(click.FloatRange):
 POSITIVE = _Finite(0, min_open=True)
 NOT_NEGATIVE = _Finite(0)
 
+
+def _tell(line: str) -> None:
+    with named("stdout"):
+        click.echo(line)
+
+
+@contextmanager
+def _told_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{path}: cannot be written: {reason}") from None
+
+
+def _ready(_: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Make the directory or empty the file now: a run of an hour must not fail at its end."""
+    if path is None:
+        return None
+    with _told_for(path):
+        if isinstance(param.type, click.Path) and param.type.dir_okay:
+            path.mkdir(parents=True, exist_ok=True)
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            path.open("w").close()
+    return path
+
+
+def _trace(help_text: str) -> Callable[[_Command], _Command]:
+    return click.option(
+        "--trace",
+        "trace_file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        callback=_ready,
+        help=help_text,
+    )
+
+
 _OUTPUT = click.option(
     "--output",
     default=Path("docs/results"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
+    callback=_ready,
     help="Where the results are written.",
 )
 
@@ -73,12 +122,7 @@ def sim() -> None:
 )
 @click.option("--from", "first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Run this one alone.")
-@click.option(
-    "--trace",
-    "trace_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a readable log of the run here; with --seed.",
-)
+@_trace("Write a readable log of the run here; with --seed.")
 @click.option(
     "--until", metavar="T", type=NOT_NEGATIVE, help="Stop at this virtual time; with --seed."
 )
@@ -107,7 +151,8 @@ def soak(
         except _Terminated:
             raise click.exceptions.Exit(128 + signal.SIGTERM) from None
     else:
-        failed = soak_one(seed, trace_file, until, click.echo)
+        with named(str(trace_file or "stdout")):
+            failed = soak_one(seed, trace_file, until, _tell)
     if failed:
         sys.stdout.flush()
         raise click.exceptions.Exit(1)
@@ -120,8 +165,8 @@ def _soak_many(seeds: range, seconds: float | None) -> int:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         if not sys.stderr.isatty():
-            return soak_many(seeds, seconds, click.echo, lambda ran, failed: None)
-        with seeds_bar(len(seeds), click.echo) as (show, echo):
+            return soak_many(seeds, seconds, _tell, lambda ran, failed: None)
+        with seeds_bar(len(seeds), _tell) as (show, echo):
             return soak_many(seeds, seconds, echo, show)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -129,12 +174,7 @@ def _soak_many(seeds: range, seconds: float | None) -> int:
 
 @sim.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--trace",
-    "trace_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a readable log of all that came in and went out here.",
-)
+@_trace("Write a readable log of all that came in and went out here.")
 @click.option(
     "--until", metavar="T", type=NOT_NEGATIVE, help="Stop so many seconds after the beginning."
 )
@@ -143,7 +183,9 @@ def replay(file: Path, trace_file: Path | None, until: float | None) -> None:
 
     Prints its events, and whether it did what it did then. Status 1 when it did not.
     """
-    if replay_file(file, trace_file, until, click.echo):
+    with named(str(trace_file or file)):
+        diverged = replay_file(file, trace_file, until, _tell)
+    if diverged:
         sys.stdout.flush()
         raise click.exceptions.Exit(1)
 
@@ -168,13 +210,13 @@ def paper(name: str, seed: int, latency: Path | None, output: Path) -> None:
 
 
 def _print_and_write(table: Table, output: Path) -> None:
-    click.echo(table.text())
+    _tell(table.text())
     written = table.write(output, date.today().isoformat())
     plots = plot(table, output)
     if table.pictures() and not plots:
-        click.echo("no plots: matplotlib is not installed (pip install 'pastryd[sim]')")
+        _tell("no plots: matplotlib is not installed (pip install 'pastryd[sim]')")
     for path in (*written, *plots):
-        click.echo(f"wrote {path}")
+        _tell(f"wrote {path}")
 
 
 @sim.command()
@@ -275,6 +317,6 @@ def churn(
     if minutes is None and conditions.is_replay:
         conditions = conditions.to_the_end()
     run = Churn(conditions)
-    run.follow(follow, click.echo)
+    run.follow(follow, _tell)
     for line in run.run().lines():
-        click.echo(line)
+        _tell(line)

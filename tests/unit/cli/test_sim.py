@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pastryd.cli.daemon import cli
-from pastryd.cli.exits import BAD_INPUT, run
+from pastryd.cli.exits import BAD_INPUT, REFUSED, run
 
 CHURN = "churn --sessions gnutella"
 
@@ -54,3 +54,25 @@ def test_a_file_that_is_no_latency_matrix_is_named(
 def test_a_mistyped_name_of_sessions_is_told_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["churn", "--sessions", "gnutela"]) == BAD_INPUT
     assert "gnutella" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["soak --seed 1 --until 0 --trace", "paper --table traces --output", "scale --output"],
+)
+def test_where_nothing_can_be_written_is_told_before_anything_runs(
+    arguments: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert status([*arguments.split(), str(file / "below")]) == BAD_INPUT
+    told = capsys.readouterr()
+    assert str(file / "below") in told.err
+    assert not told.out
+
+
+def test_a_full_disk_is_told_with_the_file_that_it_was_too_small_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert status(["soak", "--seed", "1", "--until", "1", "--trace", "/dev/full"]) == REFUSED
+    assert "/dev/full: " in capsys.readouterr().err
