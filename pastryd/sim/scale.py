@@ -6,13 +6,15 @@ CPU time are then those of that ring alone.
 """
 
 import gc
+import os
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from random import Random
+from threading import Thread
 from time import process_time
 
 from pastryd.config import Config
@@ -122,8 +124,20 @@ def measure(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
 
 def measure_alone(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:
     """Do the same in a fresh process, to which `progress` must be able to go (pickle)."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as fresh:
         return fresh.submit(_measure_uncollected, nodes, seed, config, progress).result()
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the one that wants its result has, however that ended."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _measure_uncollected(nodes: int, seed: int, config: Config, progress: Progress) -> Scale:

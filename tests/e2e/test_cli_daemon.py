@@ -202,3 +202,16 @@ def test_a_devcluster_without_nodes_ends_and_says_where_the_logs_are(tmp_path: P
     assert cluster.wait() == 4
     cluster.line_where(lambda line: "no node is left" in line and str(tmp_path) in line)
     assert all(Path(node["log"]).exists() for node in document["nodes"])
+
+
+def test_no_process_of_a_simulation_outlives_it(tmp_path: Path) -> None:
+    command = daemon_command("sim", "scale", "--nodes", "100000", "--output", str(tmp_path))
+    simulation = Process(command)
+    try:
+        simulation.line_where(lambda line: "nodes started" in line)
+        children = Path(f"/proc/{simulation.popen.pid}/task/{simulation.popen.pid}/children")
+        pids = [int(pid) for pid in children.read_text().split()]
+    finally:
+        simulation.kill()
+    assert pids
+    wait_until(lambda: not any(map(is_alive, pids)), "all processes have ended", 15)
