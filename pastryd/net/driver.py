@@ -194,11 +194,13 @@ class Driver:
 
     def fail(self, error: BaseException) -> None:
         """Stop because of an error, which is logged: of our own, unless it says what to do."""
-        if isinstance(error, PastryError):
-            self._log.error("node_failed", error=str(error))
-        else:
-            self._log.error("node_failed", error=repr(error), exc_info=error)
-        self._stop(error)
+        try:
+            if isinstance(error, PastryError):
+                self._log.error("node_failed", error=str(error))
+            else:
+                self._log.error("node_failed", error=repr(error), exc_info=error)
+        finally:  # perhaps the log is what failed
+            self._stop(error)
 
     # -- steps --
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pastryd.errors import StoreError, UnreachableError
+from pastryd.errors import PastryError, StoreError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net import driver as driver_module
 from pastryd.net.driver import Driver, clock
@@ -209,6 +209,27 @@ async def test_a_bug_in_the_core_is_logged_and_stops_the_node(sides: Sides) -> N
     assert [event for event, _ in b.log.events] == ["node_failed"]
     with pytest.raises(UnreachableError):
         b.driver.call(lambda now: None)
+
+
+class BrokenLog(Log):
+    """Nobody reads it any more."""
+
+    def info(self, event: str, **fields: object) -> None:
+        raise BrokenPipeError
+
+    error = info
+
+
+async def test_a_log_that_fails_stops_the_node_and_leaves_nobody_waiting(sides: Sides) -> None:
+    a, _ = sides
+    a.driver._log = BrokenLog()
+    waiting = a.driver.command(lambda now: 7)
+    with pytest.raises(BrokenPipeError):
+        a.does(lambda core: core.outbox.events.append(Logged("anything", {})))
+    with pytest.raises(UnreachableError):
+        await waiting
+    with pytest.raises(PastryError, match="BrokenPipe"):
+        await a.driver.stopped
 
 
 async def test_a_refutation_is_sealed_in_the_new_incarnation_and_told_before(sides: Sides) -> None:
