@@ -18,18 +18,18 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from pastryd.errors import PastryError, UnreachableError
-from pastryd.net.seal import OVERHEAD_BYTES, Address, SessionTable
-from pastryd.net.udp import RECEIVE_BYTES, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, UdpSocket
+from pastryd.net.seal import Address, SessionTable
+from pastryd.net.sender import Sender
+from pastryd.net.udp import RECEIVE_BYTES, UdpSocket
 from pastryd.protocol.outbox import (
     Completion,
-    Destination,
     Event,
     Logged,
     Outbox,
     StoreReply,
     StoreRequest,
 )
-from pastryd.state.handle import Endpoint, Handle
+from pastryd.state.handle import Handle
 from pastryd.stats import Stats
 
 T = TypeVar("T")
@@ -43,17 +43,8 @@ BULK_BYTES = 2048
 BULK_WAITING_MAX = 32
 """Pieces of bulk out of the kernel's buffer and not opened yet, 64 KiB each."""
 
-CONTROL_PAYLOAD_MAX = 512
-"""What is larger is probably a segment: nothing smaller rides in its train, where it would wait."""
-
 DRAIN_ROUNDS_MAX = 64
 """Store replies lead to further requests; after so many rounds others get their turn."""
-
-BULK_TRAIN_BYTES = 16 << 10
-"""A train that long is bulk, too."""
-
-SEND_QUEUE_BYTES_MAX = 2 << 20
-"""What may wait for the kernel; more is dropped, as the network would."""
 
 TIMER_GRACE_S = 0.0005
 """uvloop rounds to milliseconds; firing just too early would spin."""
@@ -139,9 +130,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         """What the timer is armed for; means nothing without a timer."""
-        self._unsent: deque[tuple[bytes, int, Endpoint]] = deque()
-        """Trains, the size of their datagrams, and where they go."""
-        self._unsent_bytes = 0
+        self._sender = Sender(udp, sessions, stats, self._watch_writable)
         self._spare = [bytearray(RECEIVE_BYTES)]
         self._bulk: deque[tuple[bytearray, int, int, Address]] = deque()
         """What was received and waits to be opened: buffer, bytes, step, sender's address."""
@@ -310,65 +299,18 @@ class Driver:
         self._loop.call_soon(self.run, _nothing)
 
     def _send_all(self, outbox: Outbox) -> None:
-        sessions, send, unsent = self._sessions, self._udp.send, self._unsent
         incarnation = self._core.identity.incarnation
-        if incarnation != sessions.incarnation:
+        if incarnation != self._sessions.incarnation:
             self._incarnation_grew(incarnation)
-            sessions.renew(incarnation)
-        now = clock()
-        datagrams = outbox.datagrams
-        count, i = len(datagrams), 0
-        while i < count:
-            payload, destination = datagrams[i]
-            i += 1
-            if type(destination) is Handle:
-                if i < count and datagrams[i][1] is destination:
-                    train = _train_from(datagrams, i - 1)
-                    if len(train) > 1:
-                        self._send_train(train, destination, now)
-                        i += len(train) - 1
-                        continue
-                sealed = sessions.seal(payload, destination, now)
-                if sealed is None:
-                    continue
-                endpoint = destination.endpoint
-            else:
-                assert type(destination) is tuple
-                sealed = sessions.seal_hello(payload)
-                endpoint = destination
-            if unsent or not send(sealed, endpoint):
-                self._keep_unsent(sealed, len(sealed), endpoint)
-        datagrams.clear()
+            self._sessions.renew(incarnation)
+        self._was_bulk |= self._sender.send(outbox.datagrams, clock())
+        outbox.datagrams.clear()
 
-    def _send_train(self, payloads: list[bytes], receiver: Handle, now: float) -> None:
-        train = self._sessions.seal_train(payloads, receiver, now)
-        if train is None:
-            return
-        step = len(payloads[0]) + OVERHEAD_BYTES
-        self._was_bulk |= len(train) > BULK_TRAIN_BYTES
-        sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
-        if sent < len(train):
-            self._keep_unsent(train[sent:], step, receiver.endpoint)
-
-    def _keep_unsent(self, train: bytes, step: int, endpoint: Endpoint) -> None:
-        if self._unsent_bytes + len(train) > SEND_QUEUE_BYTES_MAX:
-            self._stats.count("datagrams_send_queue_full", -(-len(train) // step))
-            return
-        if not self._unsent:
-            self._loop.add_writer(self._udp.fileno(), self.run, self._handle_writable)
-        self._unsent.append((train, step, endpoint))
-        self._unsent_bytes += len(train)
-
-    def _handle_writable(self) -> None:
-        unsent = self._unsent
-        while unsent:
-            train, step, endpoint = unsent.popleft()
-            sent = self._udp.send_train(train, step, endpoint)
-            self._unsent_bytes -= sent
-            if sent < len(train):
-                unsent.appendleft((train[sent:], step, endpoint))
-                return
-        self._loop.remove_writer(self._udp.fileno())
+    def _watch_writable(self, wanted: bool) -> None:
+        if wanted:
+            self._loop.add_writer(self._udp.fileno(), self.run, self._sender.handle_writable)
+        else:
+            self._loop.remove_writer(self._udp.fileno())
 
     def _report(self, event: Event) -> None:
         if type(event) is Completion:
@@ -407,8 +349,7 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._udp.fileno())
-        if self._unsent:
-            self._loop.remove_writer(self._udp.fileno())
+        self._sender.close()
         self._udp.close()
         for future in list(self._futures.values()):
             if not future.done():
@@ -428,19 +369,3 @@ class Driver:
 
 def _nothing() -> None:
     """Be a step that only drains."""
-
-
-def _train_from(datagrams: Sequence[tuple[bytes, Destination]], i: int) -> list[bytes]:
-    """Return as many messages from the i-th on as can travel as one train."""
-    first, destination = datagrams[i]
-    size = len(first)
-    most = min(TRAIN_DATAGRAMS_MAX, TRAIN_BYTES_MAX // (size + OVERHEAD_BYTES))
-    least = CONTROL_PAYLOAD_MAX if size > CONTROL_PAYLOAD_MAX else 0
-    train: list[bytes] = []
-    for payload, other in datagrams[i : i + most]:
-        if other is not destination or not least <= len(payload) <= size:
-            break
-        train.append(payload)
-        if len(payload) < size:
-            break
-    return train

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pastryd.errors import PastryError, StoreError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net import driver as driver_module
+from pastryd.net import sender
 from pastryd.net.driver import Driver, clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
@@ -262,7 +263,7 @@ async def test_datagrams_that_the_kernel_has_no_room_for_wait_in_a_bounded_queue
         return not full and really(udp, datagram, endpoint)
 
     monkeypatch.setattr(UdpSocket, "send", send)
-    monkeypatch.setattr(driver_module, "SEND_QUEUE_BYTES_MAX", 6 + 3 * OVERHEAD_BYTES)
+    monkeypatch.setattr(sender, "SEND_QUEUE_BYTES_MAX", 6 + 3 * OVERHEAD_BYTES)
     rising = [bytes(size) for size in range(1, 6)]  # no train: those have a short one at the end
     a.does(lambda core: core.outbox.datagrams.extend([(data, b.core.identity) for data in rising]))
     assert a.stats.counters["datagrams_send_queue_full"] == 2
