@@ -331,7 +331,7 @@ def test_a_copy_is_handed_over_to_whom_the_root_names_though_we_once_took_it_for
     peer.liveness = Liveness.DEAD
     value, storage = swarm.workload.acknowledged[name], stranger.core.items.storage
     swarm.step(stranger, lambda now: storage.write(name, value, lambda status, now: None, now))
-    swarm.run(1)
+    swarm.run(0.01)
     assert name in stranger.disk.items
     swarm.settle(60)
     assert peer.liveness is Liveness.ALIVE
