@@ -432,4 +432,4 @@ async def test_a_cancelled_request_leaves_nothing_behind(running: Running) -> No
         with pytest.raises(asyncio.CancelledError):
             await task
         client._link._session.check_invariants()
-        assert not client._link._session._calls
+        assert not client._link._session._requests._calls

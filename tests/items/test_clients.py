@@ -266,10 +266,10 @@ def test_an_answer_to_a_store_does_not_make_the_access_node_begin_again() -> Non
     name = name_of(ring.put_elsewhere(100_000))
     session = ring.client.session
     session.ask(Verb.STAT, name, 0, None, 30.0, ring.network.now)
-    (nonce,) = session._requests
+    (nonce,) = session._requests._asked
     stored = encode(Stored(nonce, StoreStatus.OK))
     session.receive_datagram(stored, ring.client.access.core.identity, ring.network.now)
-    assert list(session._requests) == [nonce]
+    assert list(session._requests._asked) == [nonce]
     assert session.stats.counters["answers_unknown"] == 1 and ring.passed_over == 0
 
 

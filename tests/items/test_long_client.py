@@ -112,4 +112,4 @@ def test_a_week_of_joins_and_leaves_leaves_nothing_with_a_client() -> None:
     assert week.objects() < 1.2 * early + 500
     assert len(session._context.peers) <= 2 * MOST
     assert len(session._ring._members) <= MOST and len(session._ring._backoffs) <= 2 * MOST
-    assert not session._calls and not session._requests
+    assert not session._requests._calls and not session._requests._asked

@@ -89,7 +89,7 @@ def test_many_clients_that_put_at_once_wait_at_home_and_not_in_front_of_heartbea
 
 def test_one_client_is_not_held_back() -> None:
     crowd = Crowd(1)
-    network, window = crowd.network, crowd.clients[0].session._turns.window
+    network, window = crowd.network, crowd.clients[0].session._requests._turns.window
     network.work_s = 0.0001
     crowd.put_at_once(2 * UNDER_WAY_MAX)
     assert window.requests == UNDER_WAY_MAX

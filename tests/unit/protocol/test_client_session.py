@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError
 from pastryd.protocol.client_call import Connected, NoReply, Reply
-from pastryd.protocol.client_session import SILENCE_S, ClientSession
+from pastryd.protocol.client_requests import SILENCE_S
+from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import name_of
 from pastryd.protocol.outbox import Completion
 from pastryd.state.handle import Handle
@@ -273,7 +274,7 @@ def test_an_answer_from_somebody_else_is_counted_and_ignored() -> None:
     world = World()
     world.connect()
     world.client.ask(Verb.PING, b"", 0, None, 30.0, world.now)
-    (nonce,) = world.client._requests
+    (nonce,) = world.client._requests._asked
     stranger = Handle(b"s" * 32, "192.0.2.66", 4160, 1)
     answer = encode(Answer(nonce, AnswerStatus.NOT_FOUND, 0, b"", 0, b""))
     world.client.receive_datagram(answer, stranger, world.now)
@@ -289,7 +290,7 @@ def test_a_cancelled_put_is_not_served_any_more() -> None:
     request = world.client.ask(Verb.PUT, name_of(value), len(value), value, 30.0, world.now)
     world.client.cancel(request, world.now)
     world.client.check_invariants()
-    assert not len(world.client._offers) and not world.client._calls
+    assert not len(world.client._offers) and not world.client._requests._calls
 
 
 @given(st.binary(max_size=200))
