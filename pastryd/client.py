@@ -38,7 +38,7 @@ from pastryd.net.driver import clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
 from pastryd.net.ring_walk import Ring, RingNode, walk_ring
-from pastryd.protocol.client_call import Reply
+from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.items import (
     ENTRIES_PER_KEY,
     INDEX_ENTRY_BYTES,
@@ -101,6 +101,8 @@ class Client:
         """`nodes`: where access nodes are, `host[:port]`; the first to answer is used."""
         self._config = config or Config.lan()
         self._link = AccessLink([nodes] if isinstance(nodes, str) else nodes, network_key)
+        self._was_deceived = False
+        """A blob whose chunks were not verified one by one was not what it should be."""
 
     async def __aenter__(self) -> "Client":
         """Open a socket; nobody is contacted yet."""
@@ -171,7 +173,7 @@ class Client:
     async def _put_object(self, name: Name, value: Value) -> tuple[int, bool]:
         """Store one item; return how many copies are durable, and whether that is all."""
         timeout_s = self._config.put_timeout_s + ANSWER_GRACE_S
-        reply = await self._link.ask(Verb.PUT, name, len(value), value, timeout_s)
+        reply = await self._link.ask(Question(Verb.PUT, name, len(value), value, timeout_s))
         if reply.status is AnswerStatus.OK:
             return reply.number, True
         if reply.status is AnswerStatus.UNDER_REPLICATED and reply.number:
@@ -193,7 +195,7 @@ class Client:
             whole.write(b"\0")
             whole.seek(0)
 
-        async for piece in self._stream_entries(key, reply.data, _nothing, progress, begin):
+        async for piece in self._stream_entries(key, reply.data, None, progress, begin):
             whole.write(piece)
         return whole.getvalue()  # what it wrote to, not a copy
 
@@ -224,29 +226,40 @@ class Client:
         progress: Progress | None,
         begin: Callable[[int], None] | None = None,
     ) -> AsyncIterator[Value]:
-        """Yield what the first entry that is true says; `begin` hears the size of each."""
+        """Yield what the first entry that is true says.
+
+        `begin` hears of each attempt, and how large it is; who gives it shows nothing before the
+        end. Then the whole's hash is all that has to be right, and a second one of each chunk is
+        worth its time only when somebody has lied.
+        """
         failure: PastryError = CorruptError(f"{key}: no usable index entry; put the blob again")
         started = False
-        for entry in _entries(parse_key(key), entries):
-            if started:
+        attempts = deque((entry, begin is None) for entry in _entries(parse_key(key), entries))
+        while attempts:
+            entry, checked = attempts.popleft()
+            checked = checked or self._was_deceived
+            if begin is not None:
+                begin(entry.size)
+            elif started:
                 if restart is None:
                     raise failure
                 restart()
-            if begin is not None:
-                begin(entry.size)
             try:
-                async for piece in self._stream_entry(entry, progress):
+                async for piece in self._stream_entry(entry, progress, checked):
                     started = True
                     yield piece
                 return
             except (NotFoundError, UnreachableError, CorruptError) as error:
+                if isinstance(error, CorruptError) and not checked:
+                    self._was_deceived = True
+                    attempts.appendleft((entry, True))
                 # What cannot be reached may come back: that says more than what lies.
-                if not isinstance(failure, UnreachableError):
+                elif not isinstance(failure, UnreachableError):
                     failure = error
         raise failure
 
     async def _stream_entry(
-        self, entry: IndexEntry, progress: Progress | None
+        self, entry: IndexEntry, progress: Progress | None, checked: bool
     ) -> AsyncIterator[Value]:
         whole = hashlib.sha256()
         done = 0
@@ -260,7 +273,7 @@ class Client:
                     if part is None:
                         more = False
                     else:
-                        fetches.append(asyncio.create_task(self._fetch(*part)))
+                        fetches.append(asyncio.create_task(self._fetch(*part, checked)))
                 if not fetches:
                     break
                 chunk = await fetches.popleft()
@@ -297,16 +310,16 @@ class Client:
             async for below in self._parts(part, part_size, manifest.level - 1):
                 yield below
 
-    async def _fetch(self, name: Name, size: int) -> Value:
-        reply = await self._get(name)
+    async def _fetch(self, name: Name, size: int, checked: bool) -> Value:
+        reply = await self._get(name, checked)
         if reply.status is not AnswerStatus.OK or len(reply.data) != size:
             raise CorruptError(f"{name.hex()} is not a chunk of {size} bytes")
         return reply.data
 
-    async def _get(self, name: Name) -> Reply:
+    async def _get(self, name: Name, checked: bool = True) -> Reply:
         """Return an object (OK) or index entries (INDEX)."""
         timeout_s = self._config.get_timeout_s + ANSWER_GRACE_S
-        reply = await self._link.ask(Verb.GET, name, 0, None, timeout_s)
+        reply = await self._link.ask(Question(Verb.GET, name, 0, None, timeout_s, checked))
         if reply.status not in (AnswerStatus.OK, AnswerStatus.INDEX):
             fail(reply, name.hex())
         is_object = reply.status is AnswerStatus.OK
@@ -340,7 +353,7 @@ class Client:
 
     async def _document(self, verb: Verb, name: bytes) -> dict[str, Any]:
         timeout_s = self._config.get_timeout_s + ANSWER_GRACE_S
-        reply = await self._link.ask(verb, name, 0, None, timeout_s)
+        reply = await self._link.ask(Question(verb, name, 0, None, timeout_s))
         if reply.status is not AnswerStatus.OK:
             fail(reply, name.hex() or verb.name.lower())
         try:
@@ -357,10 +370,6 @@ class Client:
         """Ask all nodes whom they know, starting at the access node, until nobody is new."""
         access = await self._link.connect()
         return await walk_ring(self.status, show_endpoint(access.access.endpoint))
-
-
-def _nothing() -> None:
-    """Start over in no other way than one begins."""
 
 
 def _whole(reply: Reply, progress: Progress | None) -> Value:

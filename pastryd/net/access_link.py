@@ -29,9 +29,8 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.resolve import parse_endpoint, resolve_in_turn
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
-from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Question, Reply
 from pastryd.protocol.client_session import ClientSession
-from pastryd.protocol.items import Value
 from pastryd.protocol.outbox import StoreRequest
 from pastryd.state.handle import Handle, show_endpoint
 from pastryd.stats import Stats
@@ -163,27 +162,20 @@ class AccessLink:
         finally:
             self._search = None
 
-    async def ask(
-        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
-    ) -> Reply:
-        """Ask until there is an answer; `timeout_s` begins when it is our turn.
-
-        Raises `UnreachableError`.
-        """
+    async def ask(self, question: Question) -> Reply:
+        """Ask until there is an answer. Raises `UnreachableError`."""
         self._open_driver()
-        if verb not in (Verb.GET, Verb.PUT):
-            return await self._ask_reachable(verb, name, number, value, timeout_s)
+        if question.verb not in (Verb.GET, Verb.PUT):
+            return await self._ask_reachable(question)
         async with self._under_way:
-            return await self._ask_patiently(verb, name, number, value, timeout_s)
+            return await self._ask_patiently(question)
 
-    async def _ask_patiently(
-        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
-    ) -> Reply:
+    async def _ask_patiently(self, question: Question) -> Reply:
         """Ask again while the access node is busy, or about to be ready."""
         refused_at: float | None = None
         wait_s = BUSY_WAIT_S
         while True:
-            reply = await self._ask_reachable(verb, name, number, value, timeout_s)
+            reply = await self._ask_reachable(question)
             is_ready = reply.status is not AnswerStatus.NOT_READY
             self._was_ready |= is_ready
             if is_ready and reply.status is not AnswerStatus.BUSY:
@@ -192,18 +184,16 @@ class AccessLink:
             refused_at = now if refused_at is None else refused_at
             # A node that doubts itself after a stall will be ready again: a long put must not fail
             # for that. One that has not joined yet may have nobody to join.
-            patience_s = timeout_s if self._was_ready else NOT_READY_TIMEOUT_S
+            patience_s = question.timeout_s if self._was_ready else NOT_READY_TIMEOUT_S
             if now - refused_at >= patience_s:
                 return reply
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, BUSY_WAIT_MAX_S)
 
-    async def _ask_reachable(
-        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
-    ) -> Reply:
+    async def _ask_reachable(self, question: Question) -> Reply:
         for _ in range(ATTEMPTS):
             access = self._access or await self.connect()
-            result = await self._ask_once(verb, name, number, value, timeout_s)
+            result = await self._ask_once(question)
             if isinstance(result, Reply):
                 return result
             if isinstance(result, NoReply) and not result.silent:
@@ -218,15 +208,13 @@ class AccessLink:
             "try again, or another node"
         )
 
-    async def _ask_once(
-        self, verb: Verb, name: bytes, number: int, value: Value | None, timeout_s: float
-    ) -> object:
+    async def _ask_once(self, question: Question) -> object:
         driver, session = self._open_driver(), self._session
         request_id = 0
 
         def command(now: float) -> int:
             nonlocal request_id
-            request_id = session.ask(verb, name, number, value, timeout_s, now)
+            request_id = session.ask(question, now)
             return request_id
 
         future = driver.command(command)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pastryd.ids import Name
 from pastryd.protocol.items import Value
@@ -17,6 +18,19 @@ DIRECT_SHARE = 2 / 3
 """Of the time left, what a pull from holders may use; the rest is for the access node."""
 
 
+class Question(NamedTuple):
+    """What a client wants: `number` is the size of a `value` that is put."""
+
+    verb: Verb
+    name: bytes
+    number: int
+    value: Value | None
+    timeout_s: float
+    """Begins when it is its turn."""
+    checked: bool = True
+    """What is got is verified; else whoever asks does that, and may not get what was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connected:
     """An access node answered."""
@@ -30,7 +44,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How a request ended. `data` is verified whenever `status` is OK and it is an object."""
+    """How a request ended. `data` of an object (OK) is verified, unless that was not wanted."""
 
     status: AnswerStatus
     number: int
@@ -53,6 +67,7 @@ class Call:
     __slots__ = (
         "asked",
         "asked_at",
+        "checked",
         "copies",
         "data",
         "deadline",
@@ -83,6 +98,7 @@ class Call:
         offered: bool,
         now: float,
         deadline: float,
+        checked: bool = True,
     ) -> None:
         self.request_id = request_id
         self.verb = verb
@@ -92,6 +108,8 @@ class Call:
         self.offered = offered
         self.since = now
         self.deadline = deadline
+        self.checked = checked
+        """What is pulled is verified."""
         self.direct = verb is Verb.GET or (verb is Verb.PUT and not offered)
         """Holders are asked, or may be; otherwise the access node."""
         self.has_turn = False

@@ -272,7 +272,9 @@ class ClientRequests:
         call.pulling = (name, on_done)
         holders = [peer, *self._ring.others(name, peer)] if call.direct else [peer]
         left_s = max(0.0, call.deadline - now) * (DIRECT_SHARE if call.direct else 1)
-        self._transfer.pull(name, message.size, holders, on_done, now, deadline_s=left_s)
+        self._transfer.pull(
+            name, message.size, holders, on_done, now, deadline_s=left_s, checked=call.checked
+        )
 
     def _stop_asking(self, call: Call) -> None:
         for nonce in call.asked:

@@ -15,13 +15,13 @@ from typing import Any
 from pastryd.config import OBJECT_BYTES_MAX, Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
 from pastryd.ids import ID_BYTES, Name
-from pastryd.protocol.client_call import Call, NoReply, Reply
+from pastryd.protocol.client_call import Call, NoReply, Question, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_requests import ClientRequests
 from pastryd.protocol.client_ring import ClientRing
 from pastryd.protocol.client_search import AccessSearch
 from pastryd.protocol.context import NOBODY, Context
-from pastryd.protocol.items import Value, verify
+from pastryd.protocol.items import verify
 from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.transfer import Transfer
 from pastryd.state.handle import Endpoint, Handle
@@ -132,19 +132,9 @@ class ClientSession:
         self._search.begin(self._next_id(), endpoints, timeout_s, now)
         return self._request_id
 
-    def ask(
-        self,
-        verb: Verb,
-        name: bytes,
-        number: int,
-        value: Value | None,
-        timeout_s: float,
-        now: float,
-    ) -> int:
-        """Ask the access node or holders; a `value` too large for a datagram is offered to pull.
-
-        `timeout_s` begins when it is its turn.
-        """
+    def ask(self, question: Question, now: float) -> int:
+        """Ask the access node or holders; a value too large for a datagram is offered to pull."""
+        verb, name, number, value, timeout_s, checked = question
         if self._requests.access is None:
             raise LocalProtocolError("not connected to an access node")
         if value is not None and len(value) > OBJECT_BYTES_MAX:
@@ -159,6 +149,7 @@ class ClientSession:
             offered,
             now,
             now + timeout_s,
+            checked,
         )
         if offered and value is not None:
             self._offers.add(Name(name), value)

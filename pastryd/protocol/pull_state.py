@@ -196,6 +196,7 @@ class Pulling:
     __slots__ = (
         "background",
         "burst_max",
+        "checked",
         "corrupt",
         "cost",
         "count",
@@ -222,6 +223,8 @@ class Pulling:
         self.name = name
         self._set_length(segment_bytes)
         self.background = background
+        self.checked = False
+        """Somebody wants the bytes verified."""
         self.holders: dict[NodeId, Holder] = {}
         self.requests: dict[int, Request] = {}
         self.lapsed: deque[int] = deque()

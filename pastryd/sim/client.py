@@ -12,7 +12,7 @@ import msgpack
 
 from pastryd.ids import Name
 from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
-from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Question, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.outbox import Completion
 from pastryd.sim.world import NEVER, SimNode, World
@@ -76,7 +76,7 @@ class Client:
         session, size = self._session, 0 if value is None else len(value)
         # The access node gives up first, and says so.
         self._wants.append(
-            (lambda now: session.ask(verb, name, size, value, 2 * wait_s, now), then)
+            (lambda now: session.ask(Question(verb, name, size, value, 2 * wait_s), now), then)
         )
         if self._connected:
             self._ask_all()

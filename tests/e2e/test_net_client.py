@@ -27,7 +27,7 @@ from pastryd.net.driver import Driver
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
-from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, name_of
+from pastryd.protocol.items import CHUNK_BYTES, IndexEntry, ManifestBuilder, Value, name_of
 from pastryd.state.handle import Handle
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.access_node import AccessNode
@@ -256,6 +256,52 @@ async def test_an_entry_that_claims_more_than_the_true_one_is_not_even_tried(
         key = (await client.put(data)).key
         pieces = [bytes(piece) async for piece in client.stream(key)]  # would raise at a lie
         assert b"".join(pieces) == data
+
+
+class _LiesUntilAskedAgain(dict[Name, Value]):
+    """Items of which one is told wrongly until its manifest is asked for once more."""
+
+    def __init__(self, items: dict[Name, Value], name: Name) -> None:
+        super().__init__(items)
+        self.name = name
+        self.manifest = IndexEntry.decode(list(items.values())[-1]).manifest
+        self.asked = 0
+
+    def get(self, name: Name, default: Value | None = None) -> Value | None:
+        self.asked += name == self.manifest
+        value = super().get(name, default)
+        lies = name == self.name and self.asked < 2
+        return bytes(CHUNK_BYTES) if lies else value
+
+
+async def test_wrong_bytes_of_a_large_blob_are_got_again_and_each_chunk_verified_from_then_on(
+    running: Running,
+) -> None:
+    data = os.urandom(3 * CHUNK_BYTES)
+    middle = name_of(data[CHUNK_BYTES : 2 * CHUNK_BYTES])
+    async with Client(running.address) as client:
+        counters = client._link._session.stats.counters
+        key = (await client.put(data)).key
+        for is_first in (True, False):
+            items = _LiesUntilAskedAgain(running.node.items, middle)
+            running.node.items = items
+            if is_first:
+                assert await client.get(key) == data
+                assert items.asked == 2 and "pulls_corrupt" not in counters
+            else:
+                with pytest.raises(CorruptError):  # the access node has the last word
+                    await client.get(key)
+                assert items.asked == 1 and counters["pulls_corrupt"] == 1
+
+
+async def test_a_node_that_always_lies_is_told_apart_from_a_blob(running: Running) -> None:
+    data = os.urandom(3 * CHUNK_BYTES)
+    async with Client(running.address) as client:
+        key = (await client.put(data)).key
+        running.node.items[name_of(data[:CHUNK_BYTES])] = bytes(CHUNK_BYTES)
+        for _ in range(2):
+            with pytest.raises(CorruptError):
+                await client.get(key)
 
 
 async def test_the_name_of_an_index_entry_is_no_key(running: Running) -> None:

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from pastryd.ids import position_of
-from pastryd.protocol.client_call import Reply
+from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.items import name_of
 from pastryd.state.handle import Handle
@@ -140,7 +140,10 @@ def test_a_holder_that_answers_something_else_is_asked_again_for_what_was_lost()
 
     ring.client.spoils = spoil
     session, now = ring.client.session, ring.network.now
-    asked = [session.ask(Verb.GET, name_of(value), 0, None, 30.0, now) for value in (lost, other)]
+    asked = [
+        session.ask(Question(Verb.GET, name_of(value), 0, None, 30.0), now)
+        for value in (lost, other)
+    ]
     for request_id, value in zip(asked, (lost, other), strict=True):
         reply = ring.client.wait(request_id)
         assert isinstance(reply, Reply) and bytes(reply.data) == value
@@ -265,7 +268,7 @@ def test_an_answer_to_a_store_does_not_make_the_access_node_begin_again() -> Non
     ring = Ring(8)
     name = name_of(ring.put_elsewhere(100_000))
     session = ring.client.session
-    session.ask(Verb.STAT, name, 0, None, 30.0, ring.network.now)
+    session.ask(Question(Verb.STAT, name, 0, None, 30.0), ring.network.now)
     (nonce,) = session._requests._asked
     stored = encode(Stored(nonce, StoreStatus.OK))
     session.receive_datagram(stored, ring.client.access.core.identity, ring.network.now)

@@ -7,7 +7,7 @@ from random import Random
 from types import FunctionType, ModuleType
 
 from pastryd.config import Config
-from pastryd.protocol.client_call import Connected, Reply
+from pastryd.protocol.client_call import Connected, Question, Reply
 from pastryd.protocol.items import name_of
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.network import VirtualNetwork, VirtualNode
@@ -87,7 +87,9 @@ class Week:
             for verb, data in ((Verb.PUT, value), (Verb.GET, None)):
                 session, now = client.session, self.network.now
                 size = len(data or b"")
-                reply = client.wait(session.ask(verb, name_of(value), size, data, 60.0, now))
+                reply = client.wait(
+                    session.ask(Question(verb, name_of(value), size, data, 60.0), now)
+                )
                 assert isinstance(reply, Reply) and reply.status is AnswerStatus.OK
         client.results.clear()
 

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from pastryd.protocol.client_call import Reply
+from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.client_window import UNDER_WAY_MAX
 from pastryd.protocol.items import name_of
@@ -61,7 +61,9 @@ class Crowd:
             for _ in range(count):
                 value = self.rng.randbytes(300)
                 session, now = client.session, self.network.now
-                request = session.ask(Verb.PUT, name_of(value), len(value), value, 30.0, now)
+                request = session.ask(
+                    Question(Verb.PUT, name_of(value), len(value), value, 30.0), now
+                )
                 asked.append((client, request))
             client.drain()
         for client, request in asked:
@@ -102,7 +104,7 @@ def test_a_call_that_waits_for_its_turn_can_be_cancelled_and_its_time_does_not_r
     network.work_s = 0.02
     session, values = client.session, [crowd.rng.randbytes(300) for _ in range(200)]
     asked = [
-        session.ask(Verb.PUT, name_of(value), len(value), value, 1.0, network.now)
+        session.ask(Question(Verb.PUT, name_of(value), len(value), value, 1.0), network.now)
         for value in values
     ]
     session.cancel(asked.pop(100), network.now)

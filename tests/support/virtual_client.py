@@ -7,7 +7,7 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Question, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import name_of
 from pastryd.protocol.outbox import Completion
@@ -76,7 +76,7 @@ class VirtualClient:
 
     def ask(self, verb: Verb, name: bytes = b"", value: bytes | None = None) -> Reply:
         size = 0 if value is None else len(value)
-        request_id = self.session.ask(verb, name, size, value, 30.0, self.network.now)
+        request_id = self.session.ask(Question(verb, name, size, value, 30.0), self.network.now)
         reply = self.wait(request_id)
         assert not isinstance(reply, NoReply)
         assert isinstance(reply, Reply)

@@ -7,6 +7,7 @@ import pytest
 
 from pastryd.ids import Name, position_of
 from pastryd.protocol.blobs_find import Entries
+from pastryd.protocol.client_call import Question
 from pastryd.protocol.items import (
     CHUNK_BYTES,
     ENTRIES_PER_KEY,
@@ -277,7 +278,7 @@ def test_a_routed_question_under_the_number_of_a_clients_request_does_not_end_th
     access = node.core.items.access
     client = VirtualClient(network, node)
     value = Random(1).randbytes(CHUNK_BYTES)
-    client.session.ask(Verb.PUT, name_of(value), len(value), value, 30.0, network.now)
+    client.session.ask(Question(Verb.PUT, name_of(value), len(value), value, 30.0), network.now)
     client.drain()
     network.run(0.003)
     [(_, nonce)] = access._in_progress

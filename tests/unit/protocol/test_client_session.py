@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError
-from pastryd.protocol.client_call import Connected, NoReply, Reply
+from pastryd.protocol.client_call import Connected, NoReply, Question, Reply
 from pastryd.protocol.client_requests import SILENCE_S
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.items import name_of
@@ -94,7 +94,9 @@ class World:
         return self.run(self.client.connect([("192.0.2.7", 1), ENDPOINT], 30.0, self.now))
 
     def put(self, value: bytes) -> object:
-        request = self.client.ask(Verb.PUT, name_of(value), len(value), value, 30.0, self.now)
+        request = self.client.ask(
+            Question(Verb.PUT, name_of(value), len(value), value, 30.0), self.now
+        )
         return self.run(request)
 
     def put_many(self, count: int) -> int:
@@ -104,7 +106,9 @@ class World:
         for _ in range(count):
             value = self.rng.randbytes(100)
             asked.append(
-                self.client.ask(Verb.PUT, name_of(value), len(value), value, 30.0, self.now)
+                self.client.ask(
+                    Question(Verb.PUT, name_of(value), len(value), value, 30.0), self.now
+                )
             )
         for request in asked:
             result = self.run(request)
@@ -112,7 +116,9 @@ class World:
         return self.client.stats.counters.get("retransmissions", 0) - before
 
     def get(self, value: bytes) -> object:
-        return self.run(self.client.ask(Verb.GET, name_of(value), 0, None, 30.0, self.now))
+        return self.run(
+            self.client.ask(Question(Verb.GET, name_of(value), 0, None, 30.0), self.now)
+        )
 
 
 def test_who_answers_the_hello_is_the_access_node() -> None:
@@ -162,7 +168,7 @@ def test_pending_keeps_it_waiting_but_not_beyond_the_deadline() -> None:
     world = World()
     world.connect()
     world.node.pending_answers = 10_000
-    request = world.client.ask(Verb.GET, bytes(32), 0, None, 12.0, world.now)
+    request = world.client.ask(Question(Verb.GET, bytes(32), 0, None, 12.0), world.now)
     result = world.run(request)
     assert isinstance(result, NoReply) and not result.silent
     assert result.after_s == pytest.approx(12.0)
@@ -212,7 +218,9 @@ def test_what_was_lost_is_repeated_soon_when_answers_are_fast(busy_before: int) 
     for _ in range(40):
         world.put(world.rng.randbytes(100))
     value = world.rng.randbytes(100)
-    request = world.client.ask(Verb.PUT, name_of(value), len(value), value, 30.0, world.now)
+    request = world.client.ask(
+        Question(Verb.PUT, name_of(value), len(value), value, 30.0), world.now
+    )
     world.client.outbox.datagrams.clear()
     result = world.run(request)
     assert isinstance(result, Reply) and result.after_s < 2 * LATENCY_S + 0.06
@@ -233,7 +241,9 @@ def test_an_access_node_that_is_slow_to_send_is_not_silent() -> None:
     value = os.urandom(1 << 20)
     assert isinstance(world.put(value), Reply)
     world.service_s = 0.05
-    result = world.run(world.client.ask(Verb.GET, name_of(value), 0, None, 5.0, world.now))
+    result = world.run(
+        world.client.ask(Question(Verb.GET, name_of(value), 0, None, 5.0), world.now)
+    )
     assert isinstance(result, NoReply) and not result.silent
 
 
@@ -242,7 +252,7 @@ def test_an_object_that_left_the_cache_before_it_was_pulled_is_asked_for_again()
     world.connect()
     value = os.urandom(5000)
     world.node.items[name_of(value)] = value
-    request = world.client.ask(Verb.GET, name_of(value), 0, None, 30.0, world.now)
+    request = world.client.ask(Question(Verb.GET, name_of(value), 0, None, 30.0), world.now)
     while not any(to_node is False for *_, to_node, _ in world.wire):
         world._collect()
         for _, _, payload, _, _ in world.wire:
@@ -266,14 +276,14 @@ def test_inline_bytes_that_are_not_the_object_are_corrupt() -> None:
     world.connect()
     name = name_of(b"wanted")
     world.node.items[name] = b"something else"
-    result = world.run(world.client.ask(Verb.GET, name, 0, None, 30.0, world.now))
+    result = world.run(world.client.ask(Question(Verb.GET, name, 0, None, 30.0), world.now))
     assert isinstance(result, Reply) and result.status is AnswerStatus.CORRUPT
 
 
 def test_an_answer_from_somebody_else_is_counted_and_ignored() -> None:
     world = World()
     world.connect()
-    world.client.ask(Verb.PING, b"", 0, None, 30.0, world.now)
+    world.client.ask(Question(Verb.PING, b"", 0, None, 30.0), world.now)
     (nonce,) = world.client._requests._asked
     stranger = Handle(b"s" * 32, "192.0.2.66", 4160, 1)
     answer = encode(Answer(nonce, AnswerStatus.NOT_FOUND, 0, b"", 0, b""))
@@ -287,7 +297,9 @@ def test_a_cancelled_put_is_not_served_any_more() -> None:
     world = World()
     world.connect()
     value = os.urandom(100_000)
-    request = world.client.ask(Verb.PUT, name_of(value), len(value), value, 30.0, world.now)
+    request = world.client.ask(
+        Question(Verb.PUT, name_of(value), len(value), value, 30.0), world.now
+    )
     world.client.cancel(request, world.now)
     world.client.check_invariants()
     assert not len(world.client._offers) and not world.client._requests._calls
