@@ -296,10 +296,13 @@ class PathWindow:
     def on_lost(self, count: int, segment_bytes: int, answered: bool) -> None:
         """Discharge segments that are given up; the end of the round judges.
 
-        Where nothing of a burst came, it was one datagram that was lost: the request.
+        Where nothing of a burst came, it was one datagram that was lost: the request. Then the time
+        that the pace gave it was free, and is given again.
         """
         self.outstanding -= count * segment_bytes
         self.lost += count if answered else 1
+        if not answered and (pace := self._pace(False)):
+            self.ready_at -= count * segment_bytes / pace
 
     def on_late(self) -> None:
         """Take back the loss of a segment that was only late."""

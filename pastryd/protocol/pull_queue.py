@@ -1,11 +1,14 @@
 """Who asks whom for what next: the node's receive window, the order of its pulls (DESIGN sec. 7).
 
 Owns the outstanding requests and what they are charged at; no pull may ask past its path's window
-or the node's. Foreground pulls take turns; background ones share what is left over, at most half.
+or the node's. Background pulls share what is left over, at most half. Where there is no room for
+all, the oldest goes first, and new ones get a word in: pulls that took turns would end together,
+and what each has lost would be asked for while nothing else is on its way.
 Knows nothing of answers, failures or callers: `transfer.py` tells it what ended.
 """
 
 from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter
 
 from pastryd.ids import Name
 from pastryd.protocol.context import Context
@@ -26,6 +29,9 @@ PROBE_WAIT_S = 0.01
 """And worth waiting for that where the round trip is no longer. Elsewhere waiting would cost more
 than short segments do, and the items that begin later get long ones."""
 
+_NUMBER = attrgetter("number")
+_BEGUN = attrgetter("begun")
+
 
 class PullQueue:
     """The requests of all pulls of one node."""
@@ -33,10 +39,12 @@ class PullQueue:
     __slots__ = (
         "_background",
         "_context",
+        "_entered",
         "_foreground",
         "_handle_timeout",
         "_limit",
         "_limit_background",
+        "_new_first",
         "_ready_at",
         "_reserve",
         "_wake",
@@ -59,13 +67,21 @@ class PullQueue:
         self.requests: dict[int, Request] = {}
         """By nonce; those given up too, for their late segments."""
         self._foreground: dict[Name, Pulling] = {}
-        """Pulls that want segments, the longest waiting first."""
+        """Pulls that want segments."""
         self._background: dict[Name, Pulling] = {}
+        self._entered = 0
+        self._new_first = False
         self._ready_at = float("inf")
         """When the pace of a path allows what `pump` could not ask for."""
         self._wake: Timer | None = None
         self.charged = 0
         self.charged_background = 0
+
+    def enter(self, pull: Pulling) -> None:
+        """Take in a pull that begins."""
+        self._entered += 1
+        pull.number = self._entered
+        self.want(pull)
 
     def want(self, pull: Pulling) -> None:
         """Keep a pull in the queue of those that have something to ask for, and only those."""
@@ -161,7 +177,7 @@ class PullQueue:
         return max(base, min(base * request.timeout_factor, BACKOFF_MAX_S))
 
     def pump(self, now: float) -> None:
-        """Ask for as much as the windows allow; whoever waited longest is served first."""
+        """Ask for as much as the windows allow."""
         self._ready_at = float("inf")
         if self._foreground:
             self._serve(self._foreground, self._limit - self.charged, now)
@@ -182,7 +198,7 @@ class PullQueue:
 
     def _serve(self, queue: dict[Name, Pulling], room: int, now: float) -> None:
         refused: Pulling | None = None
-        for pull in list(queue.values()):
+        for pull in self._in_order(queue):
             if refused is not None and pull.waits_behind(refused):
                 continue
             while pull.wanted and room >= pull.cost:
@@ -192,8 +208,18 @@ class PullQueue:
                         refused = pull
                     break
                 room -= asked
-                queue.pop(pull.name)  # to the end of the queue, or out of it
                 self.want(pull)
+
+    def _in_order(self, queue: dict[Name, Pulling]) -> list[Pulling]:
+        """Return the oldest first; every other time those before it that have had nothing yet.
+
+        Else something small would wait for all that is large and began before it.
+        """
+        pulls = sorted(queue.values(), key=_NUMBER)
+        self._new_first = not self._new_first
+        if self._new_first:
+            pulls.sort(key=_BEGUN)
+        return pulls
 
     def _ask(self, pull: Pulling, budget: int, now: float) -> int:
         """Send one request if a holder has room for it; return what it is charged at."""
@@ -204,7 +230,7 @@ class PullQueue:
             return 0
         window = holder.window
         carried = self.carried(holder)
-        if carried < pull.segment_bytes or pull.untouched:
+        if carried < pull.segment_bytes or not pull.begun:
             self._resegment(pull, carried)
         # What has begun goes on with its own, however much longer ones the path carries.
         segment_bytes, cost = pull.segment_bytes, pull.cost
@@ -282,7 +308,7 @@ class PullQueue:
         if len(good) <= 1 and not pull.exclusive:
             return good, True
         awake = [h for h in good if self.awake(h, now)]
-        if not pull.untouched:
+        if pull.begun:
             # A path for short segments alone is worth changing their length only without others.
             awake = [h for h in awake if self.carried(h) >= pull.segment_bytes] or awake
         if pull.exclusive:

@@ -207,6 +207,7 @@ class Pulling:
         "last_bytes",
         "left",
         "name",
+        "number",
         "requests",
         "segment_bytes",
         "size",
@@ -223,6 +224,8 @@ class Pulling:
         self.name = name
         self._set_length(segment_bytes)
         self.background = background
+        self.number = 0
+        """Of all pulls of this node, in the order in which they began."""
         self.checked = False
         """Somebody wants the bytes verified."""
         self.holders: dict[NodeId, Holder] = {}
@@ -276,9 +279,9 @@ class Pulling:
         """How many segments one request may ask for."""
 
     @property
-    def untouched(self) -> bool:
-        """Nothing was asked for and nothing has come."""
-        return self.left == self.count and not self.requests
+    def begun(self) -> bool:
+        """Something was asked for or has come."""
+        return self.left != self.count or bool(self.requests)
 
     def resegment(self, segment_bytes: int) -> None:
         """Go on with segments of another length; nothing may be on its way.

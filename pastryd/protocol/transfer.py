@@ -86,7 +86,7 @@ class Transfer:
             if size is not None and 0 <= size <= OBJECT_BYTES_MAX:
                 pull.learn_size(size)
             self._pulls[name] = pull
-            self._queue.want(pull)
+            self._queue.enter(pull)
         elif pull.background and not background:
             self._queue.promote(pull)
         pull.checked |= checked
