@@ -15,6 +15,7 @@ from pastryd.ids import Arc, Name, Position
 from pastryd.item_machines import ITEM_HANDLERS, ItemMachines
 from pastryd.protocol.application import Application
 from pastryd.protocol.context import NOBODY, Context
+from pastryd.protocol.heartbeats import Heartbeats
 from pastryd.protocol.join import Joiner
 from pastryd.protocol.leafset_upkeep import LeafSetUpkeep
 from pastryd.protocol.liveness import LivenessMonitor
@@ -33,6 +34,7 @@ class PastryNode:
     """One node of a ring."""
 
     __slots__ = (
+        "_heartbeats",
         "_requests",
         "_started",
         "context",
@@ -65,6 +67,7 @@ class PastryNode:
             self._on_suspect,
             self._on_dead,
         )
+        self._heartbeats = Heartbeats(context, self.liveness)
         self.table_upkeep = TableUpkeep(
             context, requests, self.liveness.unanswered, lambda: self.active
         )
@@ -132,7 +135,7 @@ class PastryNode:
         self._started = True
         self.context.start(now)
         self.leafset_upkeep.start(now)
-        self.liveness.start(now)
+        self._heartbeats.start(now)
         self.table_upkeep.start(now)
         self.items.start(now)
         self.joiner.start(seeds, alone_after_s, now)
@@ -228,6 +231,7 @@ class PastryNode:
         self.joiner.postpone(lag_s)
         self.items.transfer.postpone(lag_s)
         self.liveness.postpone(lag_s)
+        self._heartbeats.postpone(lag_s)
         config = context.config
         if self.active and lag_s > config.heartbeat_s + config.heartbeat_grace_s:
             context.log("long_stall", lag_s=round(lag_s, 3))
@@ -305,7 +309,7 @@ class PastryNode:
         if self.leaving:
             return
         self.leaving = True
-        self.liveness.stop()
+        self._heartbeats.stop()
         self.leafset_upkeep.stop()
         message = m.Leave(self.identity.incarnation)
         for handle in self.context.leaf_set.members():

@@ -1,11 +1,10 @@
-"""Failure detection: heartbeats, probes, suspicion, death (SWIM 2002, Lifeguard 2018).
+"""Failure detection: probes, suspicion, death (SWIM 2002, Lifeguard 2018).
 
-Each node sends a heartbeat per period to its left neighbour, and watches its right one. Whoever is
-silent is doubted: pinged directly, then through other members, then SUSPECT (still a member, not
-routed through), then DEAD. Anything that a node says itself ends its death and suspicion. Who is
-accused wrongly, and told so by whoever heard it live, refutes with a higher incarnation, which ends
-all doubt about it. A node that hears from nobody doubts itself first: its `Awareness` stretches its
-own timeouts.
+Whoever is silent (`heartbeats.py` and `requests.py` notice) is doubted: pinged directly, then
+through other members, then SUSPECT (still a member, not routed through), then DEAD. Anything that a
+node says itself ends its death and suspicion. Who is accused wrongly, and told so by whoever heard
+it live, refutes with a higher incarnation, which ends all doubt about it. A node that hears from
+nobody doubts itself first: its `Awareness` stretches its own timeouts.
 """
 
 from collections.abc import Callable
@@ -22,7 +21,6 @@ from pastryd.state.peers import Liveness, Peer
 from pastryd.state.token_bucket import TokenBucket
 from pastryd.wire.messages import (
     Alive,
-    Heartbeat,
     IndirectPing,
     IndirectPong,
     Ping,
@@ -86,9 +84,6 @@ class LivenessMonitor:
         "_refutations",
         "_requests",
         "_silent",
-        "_stopped",
-        "_trusted_at",
-        "_watched",
         "_witnesses",
         "awareness",
     )
@@ -110,71 +105,14 @@ class LivenessMonitor:
         self._silent: dict[NodeId, float] = {}
         """Who left a ping unanswered that we sent for somebody else, and when."""
         self._refutations = TokenBucket(REFUTATIONS_PER_S, REFUTATIONS_BURST)
-        self._watched: tuple[NodeId, float] | None = None
-        self._trusted_at = float("-inf")
-        self._stopped = False
         self.awareness = Awareness()
-
-    def start(self, now: float) -> None:
-        """Begin sending heartbeats and watching."""
-        self._beat(now)
-        self._watch(now)
-
-    def stop(self) -> None:
-        """Beat no more: we are leaving."""
-        self._stopped = True
 
     def postpone(self, by_s: float) -> None:
         """We stood still: nobody's silence during that time counts, and we trust ourselves less."""
         self.awareness.doubt()
-        if self._watched is not None:
-            self._watched = (self._watched[0], self._watched[1] + by_s)
         for doubt in self._doubts.values():
             if doubt.suspicion is not None:
                 doubt.suspicion.postpone(by_s)
-
-    # -- heartbeats --
-
-    def _beat(self, now: float) -> None:
-        """Tell the left neighbour that we live, unless something else told it within the period."""
-        if self._stopped:
-            return
-        context = self._context
-        period = context.config.heartbeat_s
-        next_at = now + period
-        left = context.leaf_set.immediate_left
-        if left is not None:
-            peer = context.peers.of(left)
-            if peer.last_sent + period <= now + 0.02 * period:
-                context.send(Heartbeat(context.leaf_set.left_digest), peer, now)
-            else:
-                next_at = peer.last_sent + period
-        context.deadlines.arm(next_at, self._beat)
-
-    def _watch(self, now: float) -> None:
-        """Doubt the right neighbour when it was silent for longer than a period."""
-        if self._stopped:
-            return
-        config = self._context.config
-        period = config.heartbeat_s + config.heartbeat_grace_s
-        patience = self.awareness.scale(period)
-        right = self._context.leaf_set.immediate_right
-        next_at = now + config.heartbeat_s / 2
-        if right is not None:
-            peer = self._context.peers.of(right)
-            if self._watched is None or self._watched[0] != right.id:
-                # It does not know of us yet: its period starts now.
-                self._watched = (right.id, now)
-            silent_since = max(peer.last_heard, self._watched[1])
-            if silent_since + patience <= now:
-                self.doubt(peer, None, now)
-            else:
-                next_at = silent_since + patience
-                if peer.last_heard > self._trusted_at:
-                    # Its heartbeat came in time: we do hear.
-                    self._trusted_at = peer.last_heard
-                    self.awareness.trust()
-        self._context.deadlines.arm(min(next_at, now + period), self._watch)
 
     # -- doubt --
 
