@@ -355,6 +355,7 @@ class PastryNode:
         self.joiner.on_welcome(message, peer, now)
 
     def _on_heartbeat(self, message: m.Heartbeat, peer: Peer, now: float) -> None:
+        self._heartbeats.on_heartbeat(peer, now)
         self.leafset_upkeep.on_heartbeat(message, peer, now)
 
     def _on_accusation(self, message: m.Suspect, peer: Peer, now: float) -> None:

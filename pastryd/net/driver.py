@@ -49,6 +49,10 @@ DRAIN_ROUNDS_MAX = 64
 TIMER_GRACE_S = 0.0005
 """uvloop rounds to milliseconds; firing just too early would spin."""
 
+PUT_OFF_S = 0.1
+"""A timer further off is put off with the deadline: to be woken for nothing is what costs a node at
+rest. One that is nearer fires in vain: under load deadlines come and go with each message."""
+
 clock: Callable[[], float] = partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 )
@@ -324,16 +328,16 @@ class Driver:
             self._log.info(event.event, **event.fields)
 
     def _arm(self) -> None:
-        """Have one timer at the next deadline; a timer that is early enough already stays."""
+        """Have one timer at the next deadline; one that is early enough already stays, mostly."""
         deadline = self._core.next_deadline()
-        if deadline is None or (self._timer is not None and deadline >= self._due):
+        if deadline is None or (self._timer is not None and deadline == self._due):
             return
         # What is overdue already when we arm says nothing about the loop, and a timer that fires at
         # once is not put off again: a flood of datagrams must not starve it.
         now = clock()
         due = max(deadline, now)
         if self._timer is not None:
-            if due >= self._due:
+            if due >= self._due and self._due - now < PUT_OFF_S:
                 return
             self._timer.cancel()
         self._due = due

@@ -6,18 +6,21 @@ Who is silent for longer is for `liveness.py` to doubt.
 from pastryd.ids import NodeId
 from pastryd.protocol.context import Context
 from pastryd.protocol.liveness import LivenessMonitor
+from pastryd.state.deadlines import Timer
+from pastryd.state.peers import Peer
 from pastryd.wire.messages import Heartbeat
 
 
 class Heartbeats:
     """What one node sends and expects."""
 
-    __slots__ = ("_context", "_liveness", "_stopped", "_trusted_at", "_watched")
+    __slots__ = ("_context", "_liveness", "_look", "_stopped", "_trusted_at", "_watched")
 
     def __init__(self, context: Context, liveness: LivenessMonitor) -> None:
         self._context = context
         self._liveness = liveness
         self._watched: tuple[NodeId, float] | None = None
+        self._look: Timer
         self._trusted_at = float("-inf")
         self._stopped = False
 
@@ -25,6 +28,12 @@ class Heartbeats:
         """Begin sending heartbeats and watching."""
         self._beat(now)
         self._watch(now)
+
+    def on_heartbeat(self, peer: Peer, now: float) -> None:
+        """Look after our neighbour once more a period from now: nobody is woken in between."""
+        if self._watched is not None and self._watched[0] == peer.id and self._look.pending:
+            self._look.cancel()
+            self._watch(now)
 
     def stop(self) -> None:
         """Beat no more: we are leaving."""
@@ -70,8 +79,8 @@ class Heartbeats:
                 self._liveness.doubt(peer, None, now)
             else:
                 next_at = silent_since + patience
-                if peer.last_heard > self._trusted_at:
+                if peer.last_heard >= self._trusted_at + config.heartbeat_s / 2:
                     # Its heartbeat came in time: we do hear.
                     self._trusted_at = peer.last_heard
                     self._liveness.awareness.trust()
-        self._context.deadlines.arm(min(next_at, now + period), self._watch)
+        self._look = self._context.deadlines.arm(min(next_at, now + period), self._watch)

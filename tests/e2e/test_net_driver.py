@@ -171,6 +171,17 @@ async def test_the_timer_fires_at_the_deadline_and_an_earlier_one_replaces_it(si
     assert begin + 0.01 <= side.core.calls[0][1] < begin + 5
 
 
+async def test_a_timer_for_what_is_no_more_due_is_put_off_unless_it_is_near(sides: Sides) -> None:
+    side, _ = sides
+    begin = clock()
+    side.does(lambda core: setattr(core, "deadline", begin + 30))
+    side.does(lambda core: setattr(core, "deadline", begin + 60))
+    assert side.driver._due == begin + 60
+    side.does(lambda core: setattr(core, "deadline", begin + 0.01))
+    side.does(lambda core: setattr(core, "deadline", begin + 60))
+    assert side.driver._due == begin + 0.01
+
+
 async def test_a_flood_of_datagrams_does_not_starve_an_overdue_timer(sides: Sides) -> None:
     a, b = sides
     await asyncio.sleep(0)
