@@ -270,7 +270,7 @@ class Replication:
     def _is_wanted(self, name: Name) -> bool:
         if self._missing.is_pulled(name) or self.leaving or not self._is_nearly_ours(name):
             return False
-        return self._storage.has_room_at(name)
+        return self._storage.has_room_for(name)
 
     def _is_nearly_ours(self, name: Name) -> bool:
         near = 2 * self._context.config.replicas

@@ -30,6 +30,7 @@ ThenWritten = Callable[[WriteStatus, float], None]
 READS_MAX = 8192
 WRITES_MAX = 8192
 JOINED_MAX = 256
+TURNED_AWAY_MAX = 4096
 
 
 class Storage:
@@ -46,6 +47,7 @@ class Storage:
         "_spoiled",
         "_ticket",
         "_tickets",
+        "_turned_away",
         "_writes",
         "inventory",
         "on_forgotten",
@@ -66,6 +68,8 @@ class Storage:
         self._writes: dict[Name, list[ThenWritten]] = {}
         self._entries: Counter[Position] = Counter()
         """Index entries that are being written, by position."""
+        self._turned_away: dict[Name, None] = {}
+        """Items that were one index entry too many: a name alone does not say what it is of."""
         self._deletes: dict[int, ThenWritten] = {}
         self._spoiled: set[Name] = set()
         """Of which a bad copy is on disk, as long as it could not be deleted."""
@@ -83,7 +87,14 @@ class Storage:
         """Return the names of the index entries that we hold at a key's position."""
         return [n for n in self.inventory.with_position(position_of(key)) if n != key]
 
-    def has_room_at(self, name: Name) -> bool:
+    def has_room_for(self, name: Name) -> bool:
+        """Tell whether an item may be kept, as far as its position is concerned.
+
+        An object may always be: entries, which anybody can put there, must not keep it away.
+        """
+        return name not in self._turned_away or self._has_room_at(name)
+
+    def _has_room_at(self, name: Name) -> bool:
         """Tell whether one more index entry may be kept at this position."""
         position = position_of(name)
         kept = len(self.inventory.with_position(position)) + self._entries[position]
@@ -125,8 +136,9 @@ class Storage:
             waiting.append(then)
             return
         is_entry = len(value) == INDEX_ENTRY_BYTES
-        if is_entry and not self.has_room_at(name):
+        if is_entry and not self._has_room_at(name):
             self._context.stats.count("index_entries_refused")
+            self._turn_away(name)
             then(WriteStatus.TOO_MANY, now)
             return
         if len(self._writes) >= WRITES_MAX:
@@ -144,6 +156,12 @@ class Storage:
             self._deletes[self._ticket] = partial(self._note_deleted, name)
             self._context.outbox.store.append(DeleteItem(self._ticket, name))
         self._context.outbox.store.append(WriteItem(ticket, name, value))
+
+    def _turn_away(self, name: Name) -> None:
+        """Remember, for a while, that there was no room for an index entry."""
+        self._turned_away[name] = None
+        if len(self._turned_away) > TURNED_AWAY_MAX:
+            del self._turned_away[next(iter(self._turned_away))]
 
     def delete(self, name: Name, then: ThenWritten, now: float) -> None:
         """Drop an item; from this moment on we do not claim to hold it."""
