@@ -153,7 +153,7 @@ class Blobs(Application):
         if not isinstance(message, Find):
             return None
         is_own = source.id == context.identity.id
-        if not is_own and self._has(message.name):
+        if not is_own and self._has(message.name, key):
             self.on_find(message, context.peers.of(source), now)
             return Forward.STOP
         if not placement.knows(context, key):
@@ -316,13 +316,12 @@ class Blobs(Application):
 
     # -- answers --
 
-    def _has(self, name: Name) -> bool:
+    def _has(self, name: Name, position: Position) -> bool:
+        """Tell whether to answer for those further on: not with entries that anybody put here."""
         storage = self._storage
-        return (
-            storage.holds(name)
-            or storage.cached(name) is not None
-            or bool(storage.records_at(name))
-        )
+        if storage.holds(name) or storage.cached(name) is not None:
+            return True
+        return placement.is_ours(self._context, position) and bool(storage.records_at(name))
 
     def _stored(self, peer: Peer, nonce: int, status: StoreStatus, now: float) -> None:
         self._context.send(Stored(nonce, status), peer, now)

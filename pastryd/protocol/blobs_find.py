@@ -145,10 +145,13 @@ class Finder:
             then(Object(value), now)
         elif storage.holds(name):
             self._read_own(name, then, now)
-        elif names := storage.records_at(name):
-            self._read_records(name, names, then, now)
-        else:
+        elif not storage.records_at(name):
             self._search(name, then, now)
+        elif placement.is_ours(self._context, position_of(name)):
+            self._read_records(name, then, now)
+        else:
+            # Anybody may have put them here, and those who ought to hold the item know better.
+            self._search(name, partial(self._or_read_records, name, then), now)
 
     # -- what is here --
 
@@ -165,14 +168,26 @@ class Finder:
 
         self._storage.read(name, 0, -1, read, now)
 
-    def _read_records(self, key: Name, names: Sequence[Name], then: ThenFound, now: float) -> None:
+    def _read_records(self, key: Name, then: ThenFound, now: float) -> None:
         def read(records: tuple[bytes, ...], now: float) -> None:
             if records:
                 then(Entries(records), now)
             else:
                 self._search(key, then, now)
 
-        read_records(self._storage, key, names, read, now)
+        read_records(self._storage, key, self._storage.records_at(key), read, now)
+
+    def _or_read_records(self, key: Name, then: ThenFound, result: FindResult, now: float) -> None:
+        """Take what is here after all, where nobody else has anything."""
+        names = self._storage.records_at(key) if isinstance(result, Failure) else []
+
+        def read(records: tuple[bytes, ...], now: float) -> None:
+            then(Entries(records) if records else result, now)
+
+        if names:
+            read_records(self._storage, key, names, read, now)
+        else:
+            then(result, now)
 
     # -- what is elsewhere --
 

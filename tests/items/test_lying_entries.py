@@ -32,3 +32,26 @@ def test_an_object_follows_its_replicas_although_its_key_is_full_of_entries() ->
     for _ in range(4):
         world.crash(world.holders(key)[:1])
         world.repair(60)
+
+
+def test_entries_at_a_node_that_need_not_keep_them_do_not_hide_what_the_replicas_hold() -> None:
+    world = World(12, seed=4)
+    value = b"acknowledged"
+    key = name_of(value)
+    assert world.put(world.live[0], value).copies == 3
+    for node in world.live:
+        node.core.items.storage.drop_cached(key)
+    lie(world, key)
+    world.network.run(60)
+    world.assert_readable()
+
+
+def test_entries_at_a_hop_do_not_answer_for_the_replicas() -> None:
+    world = World(60, seed=6)
+    value = b"acknowledged"
+    key = name_of(value)
+    assert world.put(world.live[0], value).copies == 3
+    for node in world.live:
+        node.core.items.storage.drop_cached(key)
+    lie(world, key)
+    world.assert_readable()
