@@ -58,6 +58,7 @@ class Joiner(Application):
     name = "join"
     __slots__ = (
         "_activate_alone",
+        "_alone",
         "_asked",
         "_attempts",
         "_choice",
@@ -116,6 +117,8 @@ class Joiner(Application):
         """Whom we name to those who ask us while we join: the nearest to the ring that we know."""
         self._choice: Timer | None = None
         self._retry: Timer | None = None
+        self._alone: Timer | None = None
+        """When to begin a ring ourselves if nobody has answered."""
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
@@ -142,7 +145,7 @@ class Joiner(Application):
             self._activate_alone(now)
             return
         if alone_after_s is not None:
-            self._context.deadlines.arm(now + alone_after_s, self._give_up)
+            self._arm_give_up(alone_after_s, now)
         self._attempt(now)
 
     def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
@@ -157,15 +160,26 @@ class Joiner(Application):
             self._found.clear()
             self._tried.clear()
             self._fellows.clear()
-            alone_after_s = 4 * self._context.config.join_retry_s
-            self._context.deadlines.arm(now + alone_after_s, self._give_up)
+            self._arm_give_up(4 * self._context.config.join_retry_s, now)
             self._wait_s = self._context.config.join_retry_s
             self._attempt(now)
 
-    def _give_up(self, now: float) -> None:
-        if not self._is_active() and not self._found and not self._fellows:
-            self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
-            self._activate_alone(now)
+    def _arm_give_up(self, alone_after_s: float, now: float) -> None:
+        if self._alone is not None:
+            self._alone.cancel()
+        when = now + alone_after_s
+        self._alone = self._context.deadlines.arm(when, self._give_up, alone_after_s)
+
+    def _give_up(self, alone_after_s: float, now: float) -> None:
+        self._alone = None
+        if self._is_active():
+            return
+        lately = now - self._progress_at < alone_after_s
+        if self._found or self._fellows or lately:
+            self._arm_give_up(alone_after_s, now)  # who has answered may die before we are in
+            return
+        self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
+        self._activate_alone(now)
 
     def _attempt(self, now: float) -> None:
         """Say Hello to some seeds; come back later if that has not made us active."""

@@ -48,6 +48,20 @@ def test_of_those_who_know_only_each_other_one_starts_the_ring(
     assert events.count("all_seeds_are_joining_starting_the_ring") == 1
 
 
+@pytest.mark.parametrize("lives_s", [3.0, 10.0])
+def test_who_met_only_a_joiner_that_died_starts_the_ring(lives_s: float) -> None:
+    """After a power cut both look for each other, and one goes again."""
+    network = VirtualNetwork(seed=3)
+    nodes = [network.add(start=False) for _ in range(2)]
+    for node, other in (nodes, nodes[::-1]):
+        seeds = [other.endpoint]
+        network.step(node, lambda node=node, s=seeds: node.core.start(s, network.now, 2.0))
+    network.run(lives_s)
+    assert not any(node.core.active for node in nodes)
+    network.crash(nodes[1])
+    network.run_until(lambda: nodes[0].core.active, 20)
+
+
 def test_a_stranger_who_probes_a_joiner_does_not_make_it_active() -> None:
     """A node that had given it up may hear of it first, far away from where it belongs."""
     network = VirtualNetwork(seed=4)
