@@ -9,7 +9,7 @@ costs space, a copy too few may cost the item. Leaving is the same walk over eve
 
 from collections.abc import Callable, Sequence
 
-from pastryd.ids import RING_MASK, Name, Position, position_of
+from pastryd.ids import Name, Position, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.lookup import Lookup
@@ -293,10 +293,11 @@ class Handover:
         if not self._leave_all_seen:
             start = Position(0) if self._cursor is None else self._cursor
             names = inventory.names_in(start, Position(0), BATCH_NAMES)
-            if len(names) == BATCH_NAMES:
-                self._cursor = Position(min(position_of(names[-1]) + 1, RING_MASK))
-            else:
-                self._leave_all_seen = True
+            self._leave_all_seen = len(names) < BATCH_NAMES
+            if not self._leave_all_seen:
+                # An object and index entries may have one position: it is left whole to the next.
+                self._cursor = position_of(names[-1])
+                names = [name for name in names if position_of(name) != self._cursor]
             if names:
                 return names
         names, self._left_over = self._left_over[:BATCH_NAMES], self._left_over[BATCH_NAMES:]

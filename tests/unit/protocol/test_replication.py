@@ -7,6 +7,7 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, position_of, rank
+from pastryd.protocol.handover import BATCH_NAMES
 from pastryd.protocol.items import IndexEntry, name_of
 from tests.support.network import VirtualDisk, VirtualNetwork, VirtualNode
 from tests.unit.protocol.test_blobs import get, put
@@ -113,6 +114,22 @@ def test_leaving_hands_everything_over_first():
     network.crash(leaver)
     for name in mine:
         assert any(name in n.disk.items for n in network.live)
+
+
+def test_what_has_one_position_is_handed_over_whole_at_the_end_of_a_batch():
+    network = ring(5)
+    disk = VirtualDisk()
+    values = [Random(i).randbytes(100) for i in range(BATCH_NAMES - 4)]
+    disk.items = {name_of(value): value for value in values}
+    key = sorted(disk.items)[-2]  # with its entries across the end of the first batch
+    entries = [IndexEntry(key, name_of(b"%d" % i), 2 << 20) for i in range(15)]
+    disk.items |= {entry.name: entry.encode() for entry in entries}
+    leaver = network.add(network.live[:1], disk=disk)
+    network.run_until(lambda: leaver.core.active, 5)
+    names = list(disk.items)
+    network.leave(leaver)
+    network.run_until(lambda: not leaver.running, 15)
+    assert all(any(name in node.disk.items for node in network.live) for name in names)
 
 
 def test_leaving_is_bounded_in_time():
