@@ -7,13 +7,15 @@ longest account gives way. Decides nothing about when to pull.
 """
 
 from collections import Counter
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from pastryd.ids import Name, NodeId, position_of, ring_distance
 from pastryd.protocol.context import Context
 from pastryd.state.peers import Peer
 
 QUEUE_MAX = 32_768
+HEAP_MAX = 2 * QUEUE_MAX
+"""Of one account, with what is not queued any more: weeding costs little for each that came."""
 HOLDERS_MAX = 8
 FAILURES_MAX = 4
 """Pulls in a row that may fail before what else its announcer alone named is dropped."""
@@ -80,8 +82,19 @@ class Missing:
             return
         if all(account != other for _, other in holders):
             distance = ring_distance(self._context.identity.id, position_of(name))
-            heappush(self._heaps.setdefault(account, []), (distance, name))
+            heap = self._heaps.setdefault(account, [])
+            if len(heap) >= HEAP_MAX:
+                self._weed(account, heap)
+            heappush(heap, (distance, name))
         holders.append((peer, account))
+
+    def _weed(self, account: Account, heap: list[tuple[int, Name]]) -> None:
+        """Drop from an account's heap what others have had pulled since."""
+        get = self._queue.get
+        heap[:] = dict.fromkeys(
+            [each for each in heap if any(account == of for _, of in get(each[1], ()))]
+        )
+        heapify(heap)
 
     def _make_room(self, account: Account) -> bool:
         """Drop a far name of whoever announced most; False: that is this very account."""
@@ -166,3 +179,4 @@ class Missing:
         assert not self._queue.keys() & self._pulling.keys()
         assert sum(self._slots.values()) == len(self._pulling)
         assert len(self._queue) <= sum(map(len, self._heaps.values()))
+        assert all(len(heap) <= HEAP_MAX for heap in self._heaps.values())

@@ -156,6 +156,26 @@ def test_an_announcer_that_left_the_leaf_set_leaves_nothing_behind(monkeypatch) 
     assert not missing
 
 
+def test_what_another_one_had_pulled_in_vain_is_not_kept_for_who_announced_it_too(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(module, "HEAP_MAX", 1000)
+    missing, (liar,), (helper,) = fresh(1)
+    announce(missing, liar, 2 * PULLS, 1)
+    hanging = take_all(missing)  # and the liar's nearest names wait in front of all that follow
+    assert len(hanging) == PULLS
+    announced, most = 0, 0
+    while announced < 10_000:
+        for name in announce(missing, helper, 100, announced):
+            missing.add(name, liar)
+            announced += 1
+        while (took := missing.take(PULLS)) is not None:
+            missing.note_result(took[0], False)
+            missing.ended(took[0])
+        most = max(most, sum(map(len, missing._heaps.values())))
+    assert most <= 1000
+
+
 def test_something_is_due_to_a_member_until_all_that_it_announced_was_tried() -> None:
     missing, (first, second), _ = fresh(2)
     announced = announce(missing, first, 2, 1)
