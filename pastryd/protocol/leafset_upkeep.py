@@ -28,7 +28,6 @@ from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetRe
 ASK_AGAIN_ONE_IN = 8
 """Of so many heartbeats that differ for the same reason one makes us ask again: whoever was told of
 a node may have believed it dead."""
-HEIRS_MAX = 16
 UNFIT_MAX = 16
 ANSWERED_BESIDE = 2
 """So many on either side must have answered before we answer for keys."""
@@ -375,8 +374,9 @@ class LeafSetUpkeep:
         """Somebody tells of a death, and whom we need then: know them when we have verified it."""
         if node_id not in self._context.leaf_set:
             self._let_in(members, now)
-        elif members and len(self._heirs) < HEIRS_MAX:
-            self._heirs[node_id] = members
+        elif members:  # what was said before may be a lie, or of who is no member any more
+            kept = {i: heirs for i, heirs in self._heirs.items() if i in self._context.leaf_set}
+            self._heirs = {**kept, node_id: members}
 
     def _let_in(self, handles: Sequence[Handle], now: float) -> None:
         """Probe who would enter; who has probed us lately, when it did not fit, enters at once."""

@@ -407,3 +407,22 @@ def test_a_row_that_names_a_joiner_alone_ends_its_walk() -> None:
     network.step(joiner, lambda: walk.search(peer, network.now))
     network.run(0.1)
     assert [type(message) for message in asked[:2]] == [RowRequest, Route]
+
+
+def healed_s(lies: bool) -> float:
+    """Return how long leaf sets are not what they should be after a death in a ring of 40."""
+    liar = Liar(40)
+    network = liar.network
+    if lies:
+        for node in liar.nodes:
+            for member in node.core.context.leaf_set.members():
+                liar.say(Suspect(member.id, member.incarnation, (liar.ghost(),)), node)
+    network.run(5)
+    network.crash(liar.nodes[5])
+    died_at = network.now
+    network.run_until(network.is_consistent, 20)
+    return network.now - died_at
+
+
+def test_made_up_heirs_of_those_who_live_do_not_take_the_place_of_true_ones() -> None:
+    assert healed_s(lies=True) < healed_s(lies=False) + 0.2
