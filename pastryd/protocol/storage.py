@@ -48,6 +48,7 @@ class Storage:
         "_ticket",
         "_tickets",
         "_turned_away",
+        "_unread",
         "_writes",
         "inventory",
         "on_forgotten",
@@ -73,6 +74,8 @@ class Storage:
         self._deletes: dict[int, ThenWritten] = {}
         self._spoiled: set[Name] = set()
         """Of which a bad copy is on disk, as long as it could not be deleted."""
+        self._unread: set[Name] = set()
+        """Of which the disk did not even tell the size when they were dropped: it still counts."""
         self._cache: OrderedDict[Name, Value] = OrderedDict()
         self._cache_bytes = 0
         self._pins: dict[Name, int] = {}
@@ -174,6 +177,8 @@ class Storage:
 
         def delete_it(data: bytes | memoryview | None, size: int, now: float) -> None:
             self.inventory.bytes_held -= size
+            if data is None:
+                self._unread.add(name)
             if name in self._writes or name in self.inventory:
                 then(WriteStatus.OK, now)  # wanted again meanwhile: the copy on disk may stay
                 return
@@ -228,7 +233,8 @@ class Storage:
         if status is WriteStatus.OK and name in self._spoiled:
             status = WriteStatus.FAILED  # it has left the bad copy as it was
         if status is WriteStatus.OK:
-            self.inventory.add(name, size)
+            self.inventory.add(name, 0 if name in self._unread else size)
+            self._unread.discard(name)
             if self.on_stored is not None:
                 self.on_stored(name)
         else:

@@ -257,3 +257,16 @@ def test_what_the_disk_does_not_give_back_is_not_claimed_any_more(disk: Disk) ->
     assert get(disk, name_of(b"abc")) == (None, 0)
     assert not disk.storage.holds(name_of(b"abc"))
     assert disk.context.stats.counters["bad_copies_dropped"] == 1
+
+
+def test_what_the_disk_does_not_give_back_is_not_counted_twice_when_it_comes_again(
+    disk: Disk,
+) -> None:
+    put(disk, b"abc")
+    put(disk, b"de")
+    disk.drain()
+    disk.store.apply([DeleteItem(0, name_of(b"abc"))])
+    assert get(disk, name_of(b"abc")) == (None, 0)
+    put(disk, b"abc")
+    disk.drain()
+    assert disk.storage.inventory.bytes_held == 5
