@@ -23,12 +23,20 @@ def lie(world: World, key: Name) -> None:
     assert all(len(node.core.items.storage.records_at(key)) >= 15 for node in world.live)
 
 
-def test_an_object_follows_its_replicas_although_its_key_is_full_of_entries() -> None:
-    world = World(9, seed=3)
+def put_and_lie(world: World) -> Name:
+    """Put an object, which nobody has in a cache then, and lie about it."""
     value = b"acknowledged"
     key = name_of(value)
     assert world.put(world.live[0], value).copies == 3
+    for node in world.live:
+        node.core.items.storage.drop_cached(key)
     lie(world, key)
+    return key
+
+
+def test_an_object_follows_its_replicas_although_its_key_is_full_of_entries() -> None:
+    world = World(9, seed=3)
+    key = put_and_lie(world)
     for _ in range(4):
         world.crash(world.holders(key)[:1])
         world.repair(60)
@@ -36,22 +44,12 @@ def test_an_object_follows_its_replicas_although_its_key_is_full_of_entries() ->
 
 def test_entries_at_a_node_that_need_not_keep_them_do_not_hide_what_the_replicas_hold() -> None:
     world = World(12, seed=4)
-    value = b"acknowledged"
-    key = name_of(value)
-    assert world.put(world.live[0], value).copies == 3
-    for node in world.live:
-        node.core.items.storage.drop_cached(key)
-    lie(world, key)
+    put_and_lie(world)
     world.network.run(60)
     world.assert_readable()
 
 
 def test_entries_at_a_hop_do_not_answer_for_the_replicas() -> None:
     world = World(60, seed=6)
-    value = b"acknowledged"
-    key = name_of(value)
-    assert world.put(world.live[0], value).copies == 3
-    for node in world.live:
-        node.core.items.storage.drop_cached(key)
-    lie(world, key)
+    put_and_lie(world)
     world.assert_readable()
