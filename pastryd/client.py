@@ -390,6 +390,8 @@ def parse_id(node_id: str) -> bytes:
 
 
 def _from_hex(text: str, length: int, what: str, where: str) -> bytes:
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} is a str of {2 * length} hex digits, not {type(text).__name__}")
     if len(text) == 2 * length and text.isascii() and text.isalnum():
         try:
             return bytes.fromhex(text)

@@ -93,7 +93,8 @@ class Outcome:
             f"{self.node_seconds / 3600:.0f} node-hours, {self.arrivals} arrivals, "
             f"{self.departures} deaths; at most {self.stuck} at a time had not joined after "
             f"{STUCK_S:g} s",
-            f"{self.lookups} lookups, {self.orphaned} more of origins that died; "
+            f"{self.lookups} lookup{'s' * (self.lookups != 1)}, "
+            f"{self.orphaned} more of origins that died; "
             f"{self.mean_hops:.2f} hops, stretch {self.stretch:.2f}",
             f"{len(self.lost)} lost {self.lost}, {len(self.wrong)} delivered wrongly {self.wrong}",
             f"{self.control_per_s:.4f} control messages per second and node:",

@@ -29,6 +29,10 @@ class LatencyModel(Protocol):
         """Return the one-way delay from node number `a` to node number `b`."""
 
 
+MATRIX_CHARS_MAX = 1 << 26
+"""Some 3,000 rows; a device or the wrong file must not be read for ever."""
+
+
 class Constant:
     """Every link takes the same time."""
 
@@ -66,7 +70,11 @@ class Matrix:
     def read(cls, path: Path, rng: Random) -> "Matrix":
         """Read a text file: N rows of N round-trip times in ms. Raises `ConfigError`."""
         try:
-            rows = [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+            with path.open(encoding="utf-8") as file:
+                text = file.read(MATRIX_CHARS_MAX + 1)
+            if len(text) > MATRIX_CHARS_MAX:
+                raise ConfigError("it is too large")
+            rows = [line.split() for line in text.splitlines() if line.strip()]
             return cls([[float(value) for value in row] for row in rows], rng)
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

@@ -1,9 +1,11 @@
 """Shared by the tests on real processes: how they are started, and what they measured."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+
+from tests.support.running_node import Running
 
 Measured = Callable[[str, object], None]
 _FIGURES: list[str] = []
@@ -25,6 +27,14 @@ def measured(request: pytest.FixtureRequest) -> Iterator[Measured]:
         _FIGURES.append(f"{request.node.name}: {what}: {shown}")
 
     yield note
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    """Run an access node on a port of its own."""
+    made = Running()
+    yield made
+    made.driver.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

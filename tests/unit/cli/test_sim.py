@@ -51,6 +51,11 @@ def test_a_file_that_is_no_latency_matrix_is_named(
     assert str(path) in capsys.readouterr().err
 
 
+def test_a_latency_matrix_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status([*CHURN.split(), "--nodes", "2", "--latency", "/dev/zero"]) == BAD_INPUT
+    assert "too large" in capsys.readouterr().err
+
+
 def test_a_mistyped_name_of_sessions_is_told_the_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["churn", "--sessions", "gnutela"]) == BAD_INPUT
     assert "gnutella" in capsys.readouterr().err
