@@ -215,6 +215,8 @@ class PullQueue:
 
         Else something small would wait for all that is large and began before it.
         """
+        if len(queue) < 2:
+            return list(queue.values())
         pulls = sorted(queue.values(), key=_NUMBER)
         self._new_first = not self._new_first
         if self._new_first:
