@@ -3,8 +3,8 @@
 Owns the requests in progress, by client and nonce, and a few last answers: a repeated request is
 answered PENDING while it is worked on, and with the same answer afterwards. What does not fit in a
 datagram is kept in the cache, from where the client pulls it. Bounded: how many requests, and how
-many bytes of puts, are in progress; who comes on top is told BUSY. What another node must say
-(STATUS, TRACE) travels as routed messages of the application "access".
+many bytes of puts, are in progress (`admission.py`); who comes on top is told BUSY. What another
+node must say (STATUS, TRACE) travels as routed messages of the application "access".
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ import msgpack
 
 from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.errors import RemoteProtocolError
-from pastryd.ids import ID_BYTES, NAME_BYTES, Name, NodeId, Position, position_of
+from pastryd.ids import ID_BYTES, NAME_BYTES, Name, Position, position_of
 from pastryd.protocol.access_report import (
     Document,
     encode_document,
@@ -23,6 +23,7 @@ from pastryd.protocol.access_report import (
     trace_document,
 )
 from pastryd.protocol.access_stat import Find, Stat
+from pastryd.protocol.admission import Admission, Call
 from pastryd.protocol.application import Application
 from pastryd.protocol.blobs_find import Failure, FindResult, Object
 from pastryd.protocol.blobs_put import PutResult, ThenPut
@@ -40,8 +41,6 @@ from pastryd.wire.messages import RECORDS_MAX, Answer, Hop, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 ANSWER_OVERHEAD_BYTES = 72
-IN_PROGRESS_MAX = 256
-"""Of all clients. Each is 0.3 ms of work: more would keep a heartbeat waiting for too long."""
 LAST_ANSWERS_MAX = 1024
 ROUTED_MAX = 256
 ROUTED_ATTEMPTS = 3
@@ -55,8 +54,6 @@ _FAILURES = {
 }
 _PENDING = Answer(0, AnswerStatus.PENDING, 0, b"", 0, b"")
 
-Call = tuple[NodeId, int]
-"""A client and its nonce."""
 Put = Callable[[Name, int, Value | None, Peer | None, ThenPut, float], None]
 RouteTraced = Callable[[Position, bytes, str, float, bool], None]
 """Routes (key, payload, application, now, keep the trail)."""
@@ -91,7 +88,6 @@ class Access(Application):
         "_last",
         "_pull",
         "_put",
-        "_put_bytes",
         "_route",
         "_routed",
         "_stat",
@@ -122,9 +118,7 @@ class Access(Application):
         self._is_active = is_active
         self._status = status
         self._stat = Stat(context, requests, storage, lookup, find)
-        self._in_progress: dict[Call, int] = {}
-        """With the bytes of a put's data."""
-        self._put_bytes = 0
+        self._in_progress = Admission(context.config.cache_bytes)
         self._last: OrderedDict[Call, Answer] = OrderedDict()
         self._routed: dict[int, _Routed] = {}
         self._inline_max = context.config.payload_bytes_max - ANSWER_OVERHEAD_BYTES
@@ -152,11 +146,10 @@ class Access(Application):
             self._refuse(message, peer, AnswerStatus.BAD_REQUEST, now)
         elif message.verb not in (Verb.PING, Verb.STATUS) and not self._is_active():
             self._refuse(message, peer, AnswerStatus.NOT_READY, now)
-        elif len(self._in_progress) >= IN_PROGRESS_MAX:
+        elif not self._in_progress.begin(call, message.number if message.verb == Verb.PUT else 0):
             self._context.stats.count("requests_busy")
             self._refuse(message, peer, AnswerStatus.BUSY, now)
         else:
-            self._in_progress[call] = 0
             verb(self, message, call, peer, now)
 
     def _is_well_formed(self, message: Request) -> bool:
@@ -192,13 +185,6 @@ class Access(Application):
 
     def _on_put(self, message: Request, call: Call, peer: Peer, now: float) -> None:
         size = message.number
-        if self._put_bytes and self._put_bytes + size > self._context.config.cache_bytes:
-            self._context.stats.count("requests_busy")
-            del self._in_progress[call]
-            self._refuse(message, peer, AnswerStatus.BUSY, now)
-            return
-        self._in_progress[call] = size
-        self._put_bytes += size
         inline = len(message.data) == size
 
         def stored(result: PutResult, now: float) -> None:
@@ -267,7 +253,7 @@ class Access(Application):
         self._finish(call, peer, Answer(call[1], AnswerStatus.OK, 0, name, size, data), now)
 
     def _finish(self, call: Call, peer: Peer, answer: Answer, now: float) -> None:
-        self._put_bytes -= self._in_progress.pop(call, 0)
+        self._in_progress.end(call)
         # A pulled answer may be evicted before it is pulled: a repeated request makes it anew.
         if len(answer.data) == answer.size:
             self._last[call] = answer

@@ -236,6 +236,25 @@ def test_more_puts_than_the_cache_holds_are_told_busy(network):
     assert network.nodes[0].core.items.blobs.puts == 0
 
 
+@pytest.mark.parametrize(("count", "size"), [(300, 1024), (40, 1 << 20)])
+def test_puts_without_data_keep_no_other_client_waiting(network, count, size):
+    others = VirtualClient(network, network.nodes[0])
+    stored = Random(3).randbytes(2000)
+    assert others.put(stored).status is AnswerStatus.OK
+    wire = Wire(network, network.nodes[0])
+    for i in range(count):
+        wire.send(Request(100 + i, Verb.PUT, name_of(b"%d" % i), size, b""))
+    network.run(0.05)
+    assert AnswerStatus.BUSY in wire.statuses
+    others = VirtualClient(network, network.nodes[0])
+    others.reaches_others = False
+    began = network.now
+    for value in (b"small", Random(1).randbytes(2000), Random(2).randbytes(1 << 20)):
+        assert others.put(value).status is AnswerStatus.OK
+    assert others.get(stored)
+    assert network.now - began < 1
+
+
 @pytest.mark.parametrize(
     "request_",
     [
@@ -281,7 +300,7 @@ def test_a_routed_question_under_the_number_of_a_clients_request_does_not_end_th
     client.session.ask(Question(Verb.PUT, name_of(value), len(value), value, 30.0), network.now)
     client.drain()
     network.run(0.003)
-    [(_, nonce)] = access._in_progress
+    [(_, nonce)] = access._in_progress._calls
     question = encode(Request(nonce, Verb.TRACE, name_of(value), 0, b""))
     asker = client.session.identity.at(client.endpoint)
     access.deliver(position_of(name_of(value)), question, asker, (), network.now)
