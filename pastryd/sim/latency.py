@@ -4,6 +4,7 @@ A model places nodes as they are added and answers with one-way delays in second
 follows from the seed that it was given.
 """
 
+from array import array
 from math import acos, cos, isfinite, pi, sin, sqrt
 from pathlib import Path
 from random import Random
@@ -99,19 +100,20 @@ class Sphere:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self.points: list[tuple[float, float, float]] = []
+        self.points = array("d")
+        """x, y, z of one after the other: a hundred thousand tuples would lie all over the heap."""
 
     def place(self) -> None:
         """Pick a point of the surface, all equally likely."""
         z = 2 * self._rng.random() - 1
         angle = 2 * pi * self._rng.random()
         radius = sqrt(1 - z * z)
-        self.points.append((radius * cos(angle), radius * sin(angle), z))
+        self.points.extend((radius * cos(angle), radius * sin(angle), z))
 
     def delay_s(self, a: int, b: int) -> float:
         """Return the time along the great circle."""
-        p, q = self.points[a], self.points[b]
-        dot = p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
+        points, a, b = self.points, 3 * a, 3 * b
+        dot = points[a] * points[b] + points[a + 1] * points[b + 1] + points[a + 2] * points[b + 2]
         if not -1.0 <= dot <= 1.0:  # rounding
             dot = 1.0 if dot > 0 else -1.0
         return LOCAL_S + acos(dot) * _S_PER_RADIAN

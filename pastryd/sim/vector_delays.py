@@ -44,7 +44,7 @@ def _matrix(model: Matrix) -> DelayFunction:
 
 
 def _sphere(model: Sphere) -> DelayFunction:
-    x, y, z = np.array(model.points).T.copy()
+    x, y, z = np.array(model.points).reshape(-1, 3).T.copy()
 
     def delay_s(a: Ints, b: Ints) -> Floats:
         dot = x[a] * x[b] + y[a] * y[b] + z[a] * z[b]

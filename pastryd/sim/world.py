@@ -77,7 +77,7 @@ class SimNode:
         """How fast its clock runs; set before anything is scheduled."""
         self.running = True
         self.stalled_since: float | None = None
-        self.inbox: list[tuple[bytes, Handle, bool]] = []
+        self.inbox: list[tuple[bytes, Handle, Handle | None]] = []
         self.timer_at = NEVER
         self.logged: list[tuple[float, Logged]] = []
         self.results: dict[int, object] = {}
@@ -247,8 +247,8 @@ class World:
         node.core.report_stall(lag_s, node.local(self.now))
         self._drain(node)
         inbox, node.inbox = node.inbox, []
-        for data, sender, is_hello in inbox:
-            self._receive(node, data, sender, is_hello)
+        for data, sender, wanted in inbox:
+            self._arrive(node, node.endpoint, data, sender, wanted)
 
     def split(self, *sides: Sequence[SimNode]) -> None:
         """Let only nodes of the same side hear each other; no side given: heal."""
@@ -332,13 +332,12 @@ class World:
             outbox.events.clear()
         if self.checked:
             node.core.check_invariants()
-        due = context.deadlines.next_deadline()
-        if due is not None:
-            if node.clock_rate != 1.0:
-                due = node.world_time(due)
-            if due < node.timer_at:
-                node.timer_at = due
-                self._events.add(max(due, self.now), self._fire, (node, due))
+        due = context.deadlines.earliest
+        if node.clock_rate != 1.0:
+            due = node.world_time(due)
+        if due < node.timer_at:
+            node.timer_at = due
+            self._events.add(max(due, self.now), self._fire, (node, due))
 
     def _fire(self, node: SimNode, due: float) -> None:
         if not node.running or node.timer_at != due:
@@ -411,14 +410,11 @@ class World:
             return
         if node.stalled_since is not None:
             if len(node.inbox) < STALLED_INBOX_MAX:
-                node.inbox.append((data, sender, wanted is None))
+                node.inbox.append((data, sender, wanted))
             return
-        self._receive(node, data, sender, wanted is None)
-
-    def _receive(self, node: SimNode, data: bytes, sender: Handle, is_hello: bool) -> None:
         node.received += 1
         now = self.now if node.clock_rate == 1.0 else node.local(self.now)
-        if is_hello:
+        if wanted is None:
             node.core.receive_hello(data, sender, now)
         else:
             node.core.receive_datagram(data, sender, now)

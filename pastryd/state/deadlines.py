@@ -9,6 +9,8 @@ the entry stays in the heap as garbage, which never is more than half of it.
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
+NEVER = float("inf")
+
 GARBAGE_MIN = 64
 """Below this many dead entries a sweep costs more than it frees."""
 
@@ -53,9 +55,11 @@ class Timer:
 class Deadlines:
     """The timers of one node."""
 
-    __slots__ = ("_dead", "_heap", "_sequence")
+    __slots__ = ("_dead", "_heap", "_sequence", "earliest")
 
     def __init__(self) -> None:
+        self.earliest = NEVER
+        """No pending timer falls due before; what it stands for may have been cancelled since."""
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = 0
         self._dead = 0  # cancelled entries still in the heap
@@ -66,6 +70,8 @@ class Deadlines:
     def arm(self, when: float, action: Callable[..., None], *args: object) -> Timer:
         """Have `action(*args, now)` called once `when` has come."""
         timer = Timer(self, when, action, args)
+        if when < self.earliest:  # noqa: PLR1730 - three times as fast
+            self.earliest = when
         self._sequence = sequence = self._sequence + 1
         heappush(self._heap, (when, sequence, timer))
         return timer
@@ -76,9 +82,11 @@ class Deadlines:
         while heap:
             when, _, timer = heap[0]
             if timer._action is not None:
+                self.earliest = when
                 return when
             heappop(heap)
             self._dead -= 1
+        self.earliest = NEVER
         return None
 
     def run_due(self, now: float) -> int:
@@ -102,6 +110,7 @@ class Deadlines:
             timer._args = ()
             action(*args, now)
             ran += 1
+        self.next_deadline()
         return ran
 
     def shift(self, by_s: float) -> None:
@@ -113,12 +122,14 @@ class Deadlines:
             timer.when = when + by_s
             moved.append((timer.when, sequence, timer))
         self._heap = moved
+        self.earliest += by_s
         heapify(moved)  # rounding may have made equals of two times
 
     def check_invariants(self) -> None:
         """Assert what always holds."""
         heap = self._heap
         assert all(heap[(i - 1) // 2] <= heap[i] for i in range(1, len(heap)))
+        assert all(when >= self.earliest for when, _, timer in heap if timer.pending)
         dead = sum(not timer.pending for _, _, timer in heap)
         assert dead == self._dead
         assert dead <= GARBAGE_MIN or dead * 2 <= len(heap) + 1

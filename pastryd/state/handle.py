@@ -43,7 +43,9 @@ class Handle:
 
     def at(self, endpoint: Endpoint) -> "Handle":
         """Return the same node at another address."""
-        return Handle(self.public_key, *endpoint, self.incarnation)
+        handle = Handle(self.public_key, *endpoint, self.incarnation)
+        handle.endpoint = endpoint  # this very pair: where it is looked up, it is found at once
+        return handle
 
     def reborn(self, incarnation: int) -> "Handle":
         """Return the same node with another incarnation."""
