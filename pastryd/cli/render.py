@@ -34,7 +34,9 @@ def transfer_bar(what: str, size: int | None) -> Iterator["Progress"]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # What goes to stdout meanwhile must not end on the terminal: it stays what it is.
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(escape(what), total=size)
 
         def show(done: int, total: int | None) -> None:

@@ -8,13 +8,14 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from pastryd.cli import exits
+from pastryd.cli.bars import PutBars, is_small, progress_bar
 from pastryd.cli.common import Common, cli, command, connected
 from pastryd.cli.files import (
     OutputFile,
@@ -24,11 +25,11 @@ from pastryd.cli.files import (
     read_descriptor,
     write_descriptor,
 )
+from pastryd.cli.in_order import in_order
 from pastryd.errors import ConfigError
 
 if TYPE_CHECKING:
     from pastryd.client import Client, PutResult
-    from pastryd.net.put_window import Progress
 
 
 @click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
@@ -37,9 +38,9 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
     """Store files and print their keys; - is stdin.
 
     With one FILE the key stands alone on stdout, with several each line is `key  file`, as
-    sha256sum prints them. --json: one object per line and file. All files are looked at first: when
-    one cannot be read, nothing is put. Stored on fewer nodes than wanted: the key is printed, and
-    the exit status is 5.
+    sha256sum prints them, in their order; small files are put several at a time. --json: one object
+    per line and file. All files are looked at first: when one cannot be read, nothing is put.
+    Stored on fewer nodes than wanted: the key is printed, and the exit status is 5.
     """
     if files.count("-") > 1:
         raise ConfigError("stdin can be put once only; name - once")
@@ -49,13 +50,21 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
     async with connected(common) as client:
         from pastryd.client import PutUnderReplicatedError  # noqa: PLC0415
 
-        for file in files:
-            try:
-                result = await _put_one(client, file, common)
-            except PutUnderReplicatedError as error:
-                exits.complain("pastry", f"{file}: {error}")
-                result, status = error.result, exits.UNDER_REPLICATED
-            _print_key(result, file, common, alone=len(files) == 1)
+        bars = PutBars(files, common)
+        with bars.for_all():
+
+            async def put_file(file: str) -> "tuple[PutResult, str]":
+                try:
+                    return await _put_one(client, file, bars), ""
+                except PutUnderReplicatedError as error:
+                    return error.result, f"{file}: {error}"
+
+            async with contextlib.aclosing(in_order(files, put_file, is_small)) as outcomes:
+                async for file, (result, complaint) in outcomes:
+                    if complaint:
+                        exits.complain("pastry", complaint)
+                        status = exits.UNDER_REPLICATED
+                    _print_key(result, file, common, alone=len(files) == 1)
     return status
 
 
@@ -75,15 +84,15 @@ async def _read_stdin() -> AsyncIterator[bytes]:
             yield piece
 
 
-async def _put_one(client: "Client", file: str, common: Common) -> "PutResult":
+async def _put_one(client: "Client", file: str, bars: PutBars) -> "PutResult":
     if file == "-":
-        with progress_bar("put stdin", None, common) as progress:
+        with bars.of("stdin", None) as progress:
             return await client.put(_read_stdin(), progress)
     fd = await open_descriptor(file, os.O_RDONLY)
     try:
         size = os.fstat(fd).st_size or None
-        bar = progress_bar(f"put {Path(file).name}", size, common)
-        with bar as progress, exits.named(file):  # a read that fails on the way: of what
+        # Named: a read that fails on the way, of what?
+        with bars.of(Path(file).name, size) as progress, exits.named(file):
             if size is None:  # a pipe, a device or an empty file
                 return await client.put(read_descriptor(fd), progress)
             with open(fd, "rb", buffering=0, closefd=False) as opened:
@@ -125,18 +134,6 @@ async def get(common: Common, key: str, output: Path | None) -> int | None:
     if common.as_json:
         print(json.dumps({"key": key, "size": size, "file": str(output)}))
     return None
-
-
-@contextlib.contextmanager
-def progress_bar(what: str, size: int | None, common: Common) -> Iterator["Progress | None"]:
-    """Yield what to tell progress to: a bar on stderr when that is a terminal, else nothing."""
-    if common.as_json or not sys.stderr.isatty():
-        yield None
-        return
-    from pastryd.cli.render import transfer_bar  # noqa: PLC0415
-
-    with transfer_bar(what, size) as progress:
-        yield progress
 
 
 def main() -> None:

@@ -77,6 +77,19 @@ def test_several_files_are_told_apart_as_sha256sum_does(
     assert [(d["key"], d["file"]) for d in documents] == [(sha256(n.encode()), n) for n in names]
 
 
+def test_many_files_are_told_in_their_order_whatever_their_size(
+    ring: list[RingNode], tmp_path: Path
+) -> None:
+    rng = random.Random(5)
+    contents = [rng.randbytes(size) for size in [3000] * 30 + [2_500_000, 0, 1 << 20] + [10] * 30]
+    names = [str(tmp_path / str(i)) for i in range(len(contents))]
+    for name, content in zip(names, contents, strict=True):
+        Path(name).write_bytes(content)
+    put = pastry("put", *names, node=ring[0].address)
+    lines = [f"{sha256(c)}  {n}" for c, n in zip(contents, names, strict=True)]
+    assert (put.status, put.out.decode().splitlines(), put.err) == (0, lines, "")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
 def test_names_that_are_no_text_are_printed_as_they_are(
