@@ -6,7 +6,7 @@ from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.client_window import UNDER_WAY_MAX
 from pastryd.protocol.items import name_of
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.network import VirtualNetwork, VirtualNode
 from tests.support.virtual_client import VirtualClient
@@ -25,11 +25,22 @@ class BusyNetwork(VirtualNetwork):
         self.longest_s = 0.0
         """How long a datagram has waited at most."""
 
-    def _receive(self, node: VirtualNode, data: bytes, sender: Handle, is_hello: bool) -> None:
+    def _arrive(
+        self,
+        node: VirtualNode | None,
+        endpoint: Endpoint,
+        data: bytes,
+        sender: Handle,
+        wanted: Handle | None,
+    ) -> None:
+        arrive = super()._arrive
+        if node is None:
+            arrive(node, endpoint, data, sender, wanted)
+            return
         began = max(self.now, self.free_at.get(node.number, 0.0))
         self.free_at[node.number] = began + self.work_s
         self.longest_s = max(self.longest_s, began - self.now)
-        self.at(began + self.work_s, super()._receive, node, data, sender, is_hello)
+        self.at(began + self.work_s, arrive, node, endpoint, data, sender, wanted)
 
     @property
     def suspicions(self) -> int:
