@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pastryd.ids import Name
 from pastryd.protocol.items import Value
+from pastryd.protocol.pull_queue import PROBED_BYTES
 from pastryd.protocol.pull_state import PullResult
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Endpoint, Handle
@@ -73,6 +74,7 @@ class Call:
         "deadline",
         "direct",
         "has_turn",
+        "is_bulk",
         "name",
         "number",
         "offered",
@@ -99,6 +101,8 @@ class Call:
         now: float,
         deadline: float,
         checked: bool = True,
+        *,
+        direct: bool = False,
     ) -> None:
         self.request_id = request_id
         self.verb = verb
@@ -110,8 +114,9 @@ class Call:
         self.deadline = deadline
         self.checked = checked
         """What is pulled is verified."""
-        self.direct = verb is Verb.GET or (verb is Verb.PUT and not offered)
+        self.direct = direct
         """Holders are asked, or may be; otherwise the access node."""
+        self.is_bulk = offered and number >= PROBED_BYTES
         self.has_turn = False
         """Counts as one that holders are asked at one time."""
         self.asked: dict[int, Peer] = {}

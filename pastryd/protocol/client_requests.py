@@ -1,8 +1,9 @@
 """A client's requests, each from the first question to the answer (DESIGN sec. 6).
 
 Holders that answer it (`client_ring.py`) a client asks itself: one of them for an item, all of them
-to store a small one. Only verified bytes, and copies that all k confirm, are taken from them;
-whatever else happens, the access node is asked, as if they had not been.
+to store one that is small, or that would go over the same wire as often anyway. Only verified
+bytes, and copies that all k confirm, are taken from them; whatever else happens, the access node is
+asked, as if they had not been.
 
 A request whose answer is late is repeated, with backoff; only silence makes a node unreachable.
 """
@@ -58,18 +59,18 @@ class ClientRequests:
         self._calls: dict[int, Call] = {}
         self._asked: dict[int, Call] = {}
         """By the nonces that were sent."""
-        self._answer_times: dict[tuple[Verb, bool], AnswerTime] = {}
-        """By what was asked, and whether of holders."""
+        self._answer_times: dict[tuple[Verb, bool, bool], AnswerTime] = {}
+        """By what was asked, whether of holders, and whether it is bulk."""
         self.access: Peer | None = None
         """Who has the last word; set before anything is asked."""
 
     def begin(self, call: Call, now: float) -> None:
         """Ask when it is its turn; a call ends as a `Completion`, or by its `then`."""
         self._calls[call.request_id] = call
-        if not call.direct:
-            self._send_request(call, now)
-        else:
+        if call.direct and not call.is_bulk:
             self._turns.want(call, now)
+        else:  # how much bulk is under way is for who puts it to decide (`net/put_window.py`)
+            self._send_request(call, now)
 
     def cancel(self, request_id: int, now: float) -> None:
         """Nobody waits for a request any more."""
@@ -100,7 +101,7 @@ class ClientRequests:
 
     def _answer_time(self, call: Call) -> AnswerTime:
         """Return what answers of this kind take; at first only the round trip is known."""
-        kind = (call.verb, call.direct)
+        kind = (call.verb, call.direct, call.is_bulk)
         if kind not in self._answer_times:
             first_s = max(peer.rto_s for peer in call.asked.values())
             self._answer_times[kind] = AnswerTime(first_s)
@@ -191,7 +192,8 @@ class ClientRequests:
         if not call.direct or call.verb is not Verb.PUT:
             self._context.stats.count("answers_unknown")
             return
-        self._turns.on_answer(call, peer.srtt_s or 0.0, now)
+        if call.has_turn:
+            self._turns.on_answer(call, peer.srtt_s or 0.0, now)
         if message.status != StoreStatus.OK:
             self._turn_to_access(call, now)
             return

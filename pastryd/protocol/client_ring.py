@@ -19,7 +19,7 @@ from pastryd.protocol.context import Context
 from pastryd.protocol.path_prober import PathProber
 from pastryd.protocol.path_window import window_of
 from pastryd.state.handle import Endpoint
-from pastryd.state.peers import Liveness, Peer
+from pastryd.state.peers import Liveness, Peer, is_loopback
 from pastryd.wire.addresses import host_from_bytes, host_to_bytes
 from pastryd.wire.messages import Echo, Welcome
 
@@ -100,6 +100,7 @@ class ClientRing:
         "_piece",
         "_prober",
         "_pulls",
+        "is_beside",
     )
 
     def __init__(self, context: Context, prober: PathProber) -> None:
@@ -117,10 +118,15 @@ class ClientRing:
         """Sorted, the access node's among them."""
         self._asked = 0
         self._learn_at = float("-inf")
+        self.is_beside = False
+        """Whether the access node is on our machine: what it sends to k nodes goes over the same
+        wire as what we send to them ourselves."""
 
-    def restart(self, access: Peer) -> None:
-        """There is another access node, or the same one anew."""
+    def restart(self, access: Peer, seen_host: str) -> None:
+        """There is another access node, or the same one anew; it sees us at `seen_host`."""
         self._access = access
+        host = access.handle.host
+        self.is_beside = is_loopback(host) or host == seen_host
         self._piece = None
         self._members, self._before, self._backoffs, self._ids = {}, {}, {}, []
         self._asked = 0

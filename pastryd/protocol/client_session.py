@@ -140,6 +140,8 @@ class ClientSession:
         if value is not None and len(value) > OBJECT_BYTES_MAX:
             raise LocalProtocolError("an item is at most 1 MiB")
         offered = value is not None and len(value) > self._inline_max
+        # What is offered each holder pulls from us: k times over our wire.
+        stores = verb is Verb.PUT and (not offered or self._ring.is_beside)
         call = Call(
             self._next_id(),
             verb,
@@ -150,6 +152,7 @@ class ClientSession:
             now,
             now + timeout_s,
             checked,
+            direct=stores or verb is Verb.GET,
         )
         if offered and value is not None:
             self._offers.add(Name(name), value)
@@ -180,7 +183,7 @@ class ClientSession:
     def _on_welcome(self, message: m.Welcome, peer: Peer, now: float) -> None:
         if self._search.on_welcome(message, peer, now):
             self._requests.access = peer
-            self._ring.restart(peer)
+            self._ring.restart(peer, message.seen_host)
         elif not self._ring.on_welcome(message, peer, now):
             self._context.on_welcome(message, peer, now)
 

@@ -21,6 +21,7 @@ from pastryd.wire.verbs import AnswerStatus, Verb
 
 CONNECT_S = 15.0
 PORT = 5000
+FIRST_PORT, PORTS = 10_000, 50_000
 _FAILURES = {AnswerStatus.NOT_FOUND: Failure.NOT_FOUND, AnswerStatus.CORRUPT: Failure.CORRUPT}
 
 Then = Callable[[Reply | NoReply], object]
@@ -30,8 +31,11 @@ class Client:
     """One client, for one request or, if it stays, for many."""
 
     def __init__(self, world: World, access: SimNode, rng: Random, *, stays: bool = False) -> None:
-        host = rng.getrandbits(24)
-        endpoint = (f"10.{host >> 16}.{host >> 8 & 255}.{host & 255}", PORT)
+        drawn = rng.getrandbits(24)
+        if drawn & 1:  # on its machine: it asks holders to store what is long, too
+            endpoint = (access.endpoint[0], FIRST_PORT + (drawn >> 1) % PORTS)
+        else:
+            endpoint = (f"10.{drawn >> 16}.{drawn >> 8 & 255}.{drawn & 255}", PORT)
         identity = Handle(rng.randbytes(32), *endpoint, int(world.now * 1000))
         self._session = ClientSession(identity, world.config, Random(rng.getrandbits(64)))
         self._world = world

@@ -10,7 +10,7 @@ from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.items import name_of
 from pastryd.state.handle import Handle
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import Answer, Segment, Stored
+from pastryd.wire.messages import Answer, Pull, Segment, Stored
 from pastryd.wire.verbs import AnswerStatus, StoreStatus, Verb
 from tests.support.network import VirtualNetwork, VirtualNode
 from tests.support.oracle import replica_ids
@@ -20,12 +20,12 @@ from tests.support.virtual_client import VirtualClient
 class Ring:
     """A virtual ring, and a client that has asked for so much that it knows the ring."""
 
-    def __init__(self, size: int, seed: int = 1) -> None:
+    def __init__(self, size: int, seed: int = 1, *, beside: bool = False) -> None:
         self.network = VirtualNetwork(seed)
         self.network.ring(size)
         self.rng = Random(seed)
         self.values: list[bytes] = []
-        self.client = VirtualClient(self.network, self.network.nodes[0])
+        self.client = VirtualClient(self.network, self.network.nodes[0], beside=beside)
         self.ask_much()
 
     def ask_much(self) -> None:
@@ -90,6 +90,93 @@ def test_a_little_is_fetched_from_the_client_at_once_and_much_if_somebody_lacks_
     before = again.datagrams
     assert again.put(much).number == 3
     assert again.datagrams - before == 2
+
+
+class Pullers:
+    """Who pulls from a client."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ids: set[int] = set()
+        ring.client.spoils = self.note
+
+    def note(self, data: bytes, sender: Handle) -> bytes:
+        if isinstance(decode(data), Pull):
+            self.ids.add(sender.id)
+        return data
+
+
+@pytest.mark.parametrize(("size", "at_most_s"), [(8_000, 0.0055), (300_000, 0.03), (1 << 20, 0.1)])
+def test_beside_the_access_node_what_is_long_is_pulled_by_all_that_are_to_hold_it(
+    size: int, at_most_s: float
+) -> None:
+    ring = Ring(8, beside=True)
+    while ring.client.access in ring.holders(value := ring.rng.randbytes(size)):
+        pass
+    pullers = Pullers(ring)
+    reply = ring.client.put(value)
+    assert (reply.status, reply.number) == (AnswerStatus.OK, 3)
+    assert pullers.ids == {node.id for node in ring.holders(value)}
+    assert all(node.core.items.storage.holds(name_of(value)) for node in ring.holders(value))
+    assert reply.after_s < at_most_s
+    pullers.ids.clear()
+    before = ring.client.datagrams
+    assert ring.client.put(value).number == 3
+    assert (pullers.ids, ring.client.datagrams - before) == (set(), 6)
+    assert ring.passed_over == 0
+    ring.client.session.check_invariants()
+
+
+def test_from_another_machine_it_is_pulled_once() -> None:
+    ring = Ring(8)
+    pullers = Pullers(ring)
+    for size in (8_000, 300_000):
+        ring.put(size)
+    assert pullers.ids == {ring.client.access.id}
+
+
+def test_a_long_put_to_a_holder_that_dies_is_the_access_nodes() -> None:
+    ring = Ring(8, beside=True)
+    rng = ring.rng
+    for size in (8_000, 300_000):
+        while ring.client.access in ring.holders(value := rng.randbytes(size)):
+            pass
+        ring.network.crash(ring.holders(value)[1])
+        reply = ring.client.put(value)
+        assert (reply.status, reply.number) == (AnswerStatus.OK, 3)
+        ring.client.get(value)
+    assert ring.passed_over == 2
+
+
+def test_a_long_put_that_holders_refuse_is_the_access_nodes() -> None:
+    ring = Ring(8, beside=True)
+    rng = ring.rng
+
+    def spoil(data: bytes, sender: Handle) -> bytes:
+        message = decode(data)
+        if isinstance(message, Stored) and sender.id != ring.client.access.id:
+            return encode(message._replace(status=rng.choice([*StoreStatus][1:])))
+        return data
+
+    ring.client.spoils = spoil
+    for size in (8_000, 300_000):
+        ring.put(size)
+    assert ring.passed_over == 2
+
+
+def test_a_long_put_that_is_given_up_leaves_nothing_behind() -> None:
+    ring = Ring(8, beside=True)
+    client, network = ring.client, ring.network
+    value = ring.rng.randbytes(1 << 20)
+    question = Question(Verb.PUT, name_of(value), len(value), value, 30.0)
+    asked = client.session.ask(question, network.now)
+    client.drain()
+    network.run(0.004)
+    assert any(node.core.items.transfer.is_pulling(name_of(value)) for node in network.nodes)
+    client.session.cancel(asked, network.now)
+    client.session.check_invariants()
+    network.run(20)
+    assert not any(node.core.items.transfer.is_pulling(name_of(value)) for node in network.nodes)
+    assert not any(node.core.items.storage.holds(name_of(value)) for node in network.nodes)
 
 
 def test_what_is_too_long_for_a_datagram_comes_from_all_that_hold_it() -> None:

@@ -21,14 +21,17 @@ PORTS = count(50_000)
 class VirtualClient:
     """An unmodified `ClientSession` on the virtual network."""
 
-    def __init__(self, network: VirtualNetwork, access: VirtualNode) -> None:
+    def __init__(
+        self, network: VirtualNetwork, access: VirtualNode, *, beside: bool = False
+    ) -> None:
+        """`beside`: it runs on the machine of its access node."""
         self.network = network
         self.access = access
         self.reaches_others = True
         """Whether datagrams to others than the access node arrive (no NAT, no containers)."""
         self.spoils: Callable[[bytes, Handle], bytes | None] = lambda data, sender: data
         """What becomes of a datagram on its way here; None: it is lost."""
-        self.endpoint = ("10.9.9.9", next(PORTS))
+        self.endpoint = (access.endpoint[0] if beside else "10.9.9.9", next(PORTS))
         handle = Handle(network.rng.randbytes(32), "", 0, 1)
         self.session = ClientSession(handle, Config(), Random(9))
         self.results: dict[int, object] = {}

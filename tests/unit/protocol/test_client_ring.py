@@ -65,7 +65,7 @@ class Known:
         self.access.sample_rtt(0.001)
         self.rtt_s = rtt_s
         self.now = NOW
-        self.ring.restart(self.access)
+        self.ring.restart(self.access, "10.9.9.9")
         self.learn(document)
 
     def learn(self, document: object) -> list[NodeId]:
