@@ -9,96 +9,35 @@ offered an item that it holds reads and verifies its own copy first (`Blobs.on_s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 
 from pastryd.config import OBJECT_BYTES_MAX
-from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.ids import Name, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
-from pastryd.protocol.items import Value, is_record_of, verify
+from pastryd.protocol.items import is_record_of, verify
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
+from pastryd.protocol.search_state import (
+    RETRY_S,
+    Entries,
+    Failure,
+    FindResult,
+    Object,
+    Search,
+    ThenFound,
+    read_records,
+)
 from pastryd.protocol.storage import Storage
-from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.wire.messages import Find, Found, Replicas, Store
 
 SEARCHES_MAX = 4096
 JOINED_MAX = 1024
 CANDIDATES_MAX = 32
-RETRY_S = 0.1
 RETRY_MAX_S = 1.0
 FIND_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """The verified bytes of an object."""
-
-    value: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    """The index entries of a large blob's key; any of them may lie about what is in the blob."""
-
-    records: tuple[bytes, ...]
-
-
-class Failure(Enum):
-    """Why there is neither."""
-
-    NOT_FOUND = "not found"
-    UNREACHABLE = "unreachable"
-    CORRUPT = "corrupt"
-    BUSY = "busy"
-
-
-FindResult = Object | Entries | Failure
-ThenFound = Callable[[FindResult, float], None]
-
-
-class _Search:
-    __slots__ = (
-        "asking",
-        "bad",
-        "candidates",
-        "deadline",
-        "denied",
-        "ended",
-        "hedge",
-        "name",
-        "next",
-        "position",
-        "pulling",
-        "retry_s",
-        "root_asked",
-        "unsure",
-        "version",
-        "waiters",
-    )
-
-    def __init__(self, name: Name, then: ThenFound, deadline: float) -> None:
-        self.name = name
-        self.position: Position = position_of(name)
-        self.waiters: list[ThenFound] = [then]
-        self.deadline = deadline
-        self.candidates: list[Peer] = []
-        self.next = 0
-        self.asking: dict[NodeId, int] = {}
-        self.denied: dict[NodeId, None] = {}
-        self.bad: dict[NodeId, Peer] = {}
-        self.pulling = False
-        self.unsure = False
-        """Somebody who ought to know did not answer: no "not found" in this round."""
-        self.root_asked = False
-        self.version = 0
-        self.retry_s = RETRY_S
-        self.hedge: Timer | None = None
-        self.ended = False
 
 
 class Finder:
@@ -132,7 +71,7 @@ class Finder:
         self._lookup = lookup
         self._pull = pull
         self._add_holder = add_holder
-        self._searches: dict[Name, _Search] = {}
+        self._searches: dict[Name, Search] = {}
 
     def __len__(self) -> int:
         return len(self._searches)
@@ -204,11 +143,11 @@ class Finder:
             self._context.stats.count("searches_refused")
             then(Failure.BUSY, now)
             return
-        search = _Search(name, then, now + self._context.config.get_timeout_s)
+        search = Search(name, then, now + self._context.config.get_timeout_s)
         self._searches[name] = search
         self._begin(search, now)
 
-    def _begin(self, search: _Search, now: float) -> None:
+    def _begin(self, search: Search, now: float) -> None:
         """Begin a round: find out whom to ask."""
         if search.ended:
             return
@@ -228,7 +167,7 @@ class Finder:
         else:
             self._ask_root(search, now)
 
-    def _ask_root(self, search: _Search, now: float) -> None:
+    def _ask_root(self, search: Search, now: float) -> None:
         """Route the question: any holder on the way answers, or the root with whom to ask."""
         context = self._context
         search.root_asked = True
@@ -249,7 +188,7 @@ class Finder:
 
         self._lookup.ask(search.position, Find(context.nonce(), search.name), routed, now)
 
-    def _add_candidates(self, search: _Search, peers: Sequence[Peer | None]) -> None:
+    def _add_candidates(self, search: Search, peers: Sequence[Peer | None]) -> None:
         """Append nodes to be asked, the nearest first, the doubtful last."""
         context = self._context
         known = {peer.id for peer in search.candidates}
@@ -263,7 +202,7 @@ class Finder:
         room = CANDIDATES_MAX - len(search.candidates)
         search.candidates += new[:room]
 
-    def _advance(self, search: _Search, now: float) -> None:
+    def _advance(self, search: Search, now: float) -> None:
         """Ask the next candidate; with none left, and nobody asked, conclude."""
         if search.ended:
             return
@@ -282,13 +221,13 @@ class Finder:
         if not search.asking and not search.pulling:
             self._conclude(search, now)
 
-    def _hedge(self, search: _Search, now: float) -> None:
+    def _hedge(self, search: Search, now: float) -> None:
         search.hedge = None
         if not search.ended and not search.pulling and search.next < len(search.candidates):
             self._context.stats.count("finds_hedged")
             self._advance(search, now)
 
-    def _ask(self, search: _Search, peer: Peer, now: float) -> None:
+    def _ask(self, search: Search, peer: Peer, now: float) -> None:
         def answered(answer: Found | Replicas | None, now: float) -> None:
             search.asking.pop(peer.id, None)
             if search.ended:
@@ -309,7 +248,7 @@ class Finder:
         search.asking[peer.id] = message.nonce
         self._requests.ask(peer, message, answered, now, attempts=FIND_ATTEMPTS)
 
-    def _on_found(self, search: _Search, peer: Peer, found: Found, now: float) -> None:
+    def _on_found(self, search: Search, peer: Peer, found: Found, now: float) -> None:
         name = search.name
         if found.records:
             records = tuple([r for r in found.records if is_record_of(name, r)])
@@ -328,7 +267,7 @@ class Finder:
         self._note_bad(search, (peer,))
         self._advance(search, now)
 
-    def _pull_from(self, search: _Search, peer: Peer, size: int, now: float) -> None:
+    def _pull_from(self, search: Search, peer: Peer, size: int, now: float) -> None:
         """Pull from who has it; the others of the replica set join in if that takes long."""
         search.pulling = True
         if search.hedge is not None:
@@ -353,7 +292,7 @@ class Finder:
         wait_s = max(search.deadline - now, RETRY_S)
         self._pull(search.name, size, (peer,), pulled, now, deadline_s=wait_s)
 
-    def _add_holders(self, search: _Search, now: float) -> None:
+    def _add_holders(self, search: Search, now: float) -> None:
         """The holder may hang: name those to the pull that may have it and did not stay silent."""
         search.hedge = None
         if search.ended or not search.pulling:
@@ -363,12 +302,12 @@ class Finder:
             if not doubtful and peer.id not in search.denied and peer.id not in search.bad:
                 self._add_holder(search.name, peer, now)
 
-    def _note_bad(self, search: _Search, peers: Sequence[Peer]) -> None:
+    def _note_bad(self, search: Search, peers: Sequence[Peer]) -> None:
         for peer in peers:
             self._context.stats.count("bad_copies_received")
             search.bad[peer.id] = peer
 
-    def _conclude(self, search: _Search, now: float) -> None:
+    def _conclude(self, search: Search, now: float) -> None:
         """All were asked, and nobody gave it."""
         # Who is still joining knows nobody, and seems to itself to be the whole ring.
         certain = (
@@ -387,7 +326,7 @@ class Finder:
             self._context.deadlines.arm(now + search.retry_s, self._begin, search)
             search.retry_s = min(2 * search.retry_s, RETRY_MAX_S)
 
-    def _end(self, search: _Search, result: FindResult, now: float) -> None:
+    def _end(self, search: Search, result: FindResult, now: float) -> None:
         search.ended = True
         self._searches.pop(search.name, None)
         if search.hedge is not None:
@@ -399,37 +338,9 @@ class Finder:
         for then in search.waiters:
             then(result, now)
 
-    def _offer_good(self, search: _Search, size: int, now: float) -> None:
+    def _offer_good(self, search: Search, size: int, now: float) -> None:
         """Report bad copies by offering the good one, which is in our cache for a while."""
         for peer in search.bad.values():
             self._context.log("bad_copy_reported", peer=f"{peer.id:032x}", name=search.name.hex())
             message = Store(self._context.nonce(), search.name, size, b"")
             self._requests.ask(peer, message, lambda answer, now: None, now, attempts=2)
-
-
-def read_records(
-    storage: Storage,
-    key: Name,
-    names: Sequence[Name],
-    then: Callable[[tuple[bytes, ...], float], None],
-    now: float,
-) -> None:
-    """Read the index entries called `names`; those that are entries of `key` are handed on.
-
-    A bad one may look like one of the key: only the name that it is kept under tells.
-    """
-    records: list[bytes] = []
-    left = len(names)
-
-    def read(name: Name, data: bytes | memoryview | None, size: int, now: float) -> None:
-        nonlocal left
-        left -= 1
-        if data is not None and not verify(name, data):
-            storage.forget(name, now)
-        elif data is not None and is_record_of(key, data):
-            records.append(bytes(data))
-        if not left:
-            then(tuple(records), now)
-
-    for name in names:
-        storage.read(name, 0, -1, partial(read, name), now)

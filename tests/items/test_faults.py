@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pastryd.config import Config
-from pastryd.protocol.blobs_find import Object
+from pastryd.protocol.search_state import Object
 from pastryd.wire.verbs import AnswerStatus
 from tests.items.world import World
 from tests.support.network import VirtualNode
