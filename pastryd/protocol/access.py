@@ -36,7 +36,7 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import RECORDS_MAX, Answer, Hop, Request
+from pastryd.wire.messages import Answer, Hop, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 ANSWER_OVERHEAD_BYTES = 72
@@ -183,9 +183,8 @@ class Access(Application):
                 self._answer_item(call, peer, name, result.value, now)
             else:
                 records = list(result.records)
-                if len(records) > RECORDS_MAX:
-                    records = self._context.rng.sample(records, RECORDS_MAX)
-                data = msgpack.packb(records)
+                while len(data := msgpack.packb(records)) > self._inline_max:
+                    records.pop()  # those that the fewest hold; a pull is for what has this name
                 self._answer(call, peer, AnswerStatus.INDEX, len(records), now, data)
 
         self._find(name, found, now)

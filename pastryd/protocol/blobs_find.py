@@ -6,6 +6,9 @@ an answer; verifies everything. "Not found" is said only when the 2k closest nod
 while the leaf set stood still; otherwise it tries again until `get_timeout_s`, then says
 "unreachable". A bad copy is fetched elsewhere, and its holder is offered the good one: who is
 offered an item that it holds reads and verifies its own copy first (`Blobs.on_store`).
+
+Index entries, which anybody may put at any key, end a search only when all of the replica set were
+asked: one that holds nothing but lies must not hide what the others hold.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +18,7 @@ from pastryd.config import OBJECT_BYTES_MAX
 from pastryd.ids import Name, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
-from pastryd.protocol.items import is_record_of, verify
+from pastryd.protocol.items import ENTRIES_PER_KEY, is_record_of, verify
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
 from pastryd.protocol.requests import Requests
@@ -31,13 +34,14 @@ from pastryd.protocol.search_state import (
 )
 from pastryd.protocol.storage import Storage
 from pastryd.state.peers import Peer
-from pastryd.wire.messages import Find, Found, Replicas, Store
+from pastryd.wire.messages import Find, Found, HaveQuery, Replicas, Store
 
 SEARCHES_MAX = 4096
 JOINED_MAX = 1024
 CANDIDATES_MAX = 32
 RETRY_MAX_S = 1.0
 FIND_ATTEMPTS = 2
+ENTRIES_SHARE = 0.25
 
 
 class Finder:
@@ -48,6 +52,7 @@ class Finder:
         "_context",
         "_is_active",
         "_lookup",
+        "_patience_s",
         "_pull",
         "_requests",
         "_searches",
@@ -72,6 +77,8 @@ class Finder:
         self._pull = pull
         self._add_holder = add_holder
         self._searches: dict[Name, Search] = {}
+        self._patience_s = context.config.get_timeout_s * ENTRIES_SHARE
+        """How long the entries of few wait for who is silent: until it is known to be dead."""
 
     def __len__(self) -> int:
         return len(self._searches)
@@ -87,7 +94,7 @@ class Finder:
         elif not storage.records_at(name):
             self._search(name, then, now)
         elif placement.is_ours(self._context, position_of(name)):
-            self._read_records(name, then, now)
+            self._search_beside_own(name, then, now)
         else:
             # Anybody may have put them here, and those who ought to hold the item know better.
             self._search(name, partial(self._or_read_records, name, then), now)
@@ -107,12 +114,11 @@ class Finder:
 
         self._storage.read(name, 0, -1, read, now)
 
-    def _read_records(self, key: Name, then: ThenFound, now: float) -> None:
+    def _search_beside_own(self, key: Name, then: ThenFound, now: float) -> None:
+        """We are of the replica set, but what we hold may be lies as well as what others do."""
+
         def read(records: tuple[bytes, ...], now: float) -> None:
-            if records:
-                then(Entries(records), now)
-            else:
-                self._search(key, then, now)
+            self._search(key, then, now, records)
 
         read_records(self._storage, key, self._storage.records_at(key), read, now)
 
@@ -121,7 +127,7 @@ class Finder:
         names = self._storage.records_at(key) if isinstance(result, Failure) else []
 
         def read(records: tuple[bytes, ...], now: float) -> None:
-            then(Entries(records) if records else result, now)
+            then(Entries(records[:ENTRIES_PER_KEY]) if records else result, now)
 
         if names:
             read_records(self._storage, key, names, read, now)
@@ -130,7 +136,8 @@ class Finder:
 
     # -- what is elsewhere --
 
-    def _search(self, name: Name, then: ThenFound, now: float) -> None:
+    def _search(self, name: Name, then: ThenFound, now: float, own: tuple[bytes, ...] = ()) -> None:
+        """Search elsewhere; `own`: the index entries that we hold, as one of the replica set."""
         search = self._searches.get(name)
         if search is not None:
             if len(search.waiters) >= JOINED_MAX:
@@ -143,7 +150,9 @@ class Finder:
             self._context.stats.count("searches_refused")
             then(Failure.BUSY, now)
             return
-        search = Search(name, then, now + self._context.config.get_timeout_s)
+        search = Search(name, then, now, now + self._context.config.get_timeout_s)
+        if own:
+            search.given[self._context.identity.id] = own
         self._searches[name] = search
         self._begin(search, now)
 
@@ -153,16 +162,15 @@ class Finder:
             return
         context = self._context
         search.candidates = []
-        search.next = 0
+        search.next = search.replicas = search.wanted = 0
         search.denied.clear()
         search.unsure = False
         search.root_asked = False
         search.version = context.leaf_set.version
         if placement.knows(context, search.position):
-            replicas = context.config.replicas
-            peers = placement.closest(context, search.position, 2 * replicas)
-            self._add_candidates(search, peers[:replicas])
-            self._add_candidates(search, peers[replicas:])
+            self._add_replicas(
+                search, placement.closest(context, search.position, 2 * context.config.replicas)
+            )
             self._advance(search, now)
         else:
             self._ask_root(search, now)
@@ -178,15 +186,34 @@ class Finder:
             if isinstance(answer, Found) and peer is not None:
                 self._on_found(search, peer, answer, now)
                 return
-            if isinstance(answer, Replicas) and answer.holders:
-                peers = self._lookup.peers_of(answer)
-                self._add_candidates(search, peers[: context.config.replicas])
-                self._add_candidates(search, peers[context.config.replicas :])
-            else:
-                search.unsure = True
-            self._advance(search, now)
+            self._on_replicas(search, answer, now)
 
         self._lookup.ask(search.position, Find(context.nonce(), search.name), routed, now)
+
+    def _ask_who(self, search: Search, now: float) -> None:
+        """Somebody on the way has index entries: find out who else should."""
+
+        def routed(answer: Found | Replicas | None, peer: Peer | None, now: float) -> None:
+            if not search.ended:
+                self._on_replicas(search, answer, now)
+
+        question = HaveQuery(self._context.nonce(), False, ())
+        self._lookup.ask(search.position, question, routed, now)
+
+    def _on_replicas(self, search: Search, answer: Found | Replicas | None, now: float) -> None:
+        if isinstance(answer, Replicas) and answer.holders:
+            self._add_replicas(search, self._lookup.peers_of(answer))
+        else:
+            search.unsure = True
+        self._advance(search, now)
+
+    def _add_replicas(self, search: Search, peers: Sequence[Peer | None]) -> None:
+        """Append the k closest, and then those after them."""
+        replica_set = peers[: self._context.config.replicas]
+        self._add_candidates(search, replica_set)
+        if not search.wanted:
+            search.wanted, search.replicas = len(replica_set), len(search.candidates)
+        self._add_candidates(search, peers[self._context.config.replicas :])
 
     def _add_candidates(self, search: Search, peers: Sequence[Peer | None]) -> None:
         """Append nodes to be asked, the nearest first, the doubtful last."""
@@ -210,11 +237,20 @@ class Finder:
             search.hedge.cancel()
             search.hedge = None
         while search.next < len(search.candidates):
+            of_set = search.next < search.replicas
+            if search.given and not of_set and not search.pulling:
+                if any(peer.id in search.asking for peer in search.candidates[: search.replicas]):
+                    return  # until all of them have answered, or will not
+                if search.agreed:
+                    break
             peer = search.candidates[search.next]
             search.next += 1
-            if peer.id in search.bad or peer.id in search.asking or peer.id in search.denied:
+            heard = (search.bad, search.asking, search.denied, search.given)
+            if any(peer.id in those for those in heard):
                 continue
             self._ask(search, peer, now)
+            if search.given and of_set:
+                continue  # all of them at once
             if not search.pulling:
                 search.hedge = self._context.deadlines.arm(now + peer.rto_s, self._hedge, search)
             return
@@ -253,7 +289,11 @@ class Finder:
         if found.records:
             records = tuple([r for r in found.records if is_record_of(name, r)])
             if records:
-                self._end(search, Entries(records), now)
+                search.given[peer.id] = records
+                if not search.wanted:
+                    self._ask_who(search, now)
+                elif not search.pulling:
+                    self._advance(search, now)
                 return
         elif len(found.data) == found.size:
             if verify(name, found.data):
@@ -316,15 +356,24 @@ class Finder:
             and search.version == self._context.leaf_set.version
         )
         large = len(self._context.leaf_set) >= self._context.config.leaf_set_size // 2
-        if certain and not search.unsure and large and not search.root_asked:
+        if search.agreed or (search.given and now >= search.since + self._patience_s):
+            self._end_without(search, Failure.UNREACHABLE, now)
+        elif certain and not search.unsure and large and not search.root_asked:
             self._ask_root(search, now)  # the root may know nodes that we do not
         elif certain and not search.unsure:
-            self._end(search, Failure.CORRUPT if search.bad else Failure.NOT_FOUND, now)
+            self._end_without(search, Failure.NOT_FOUND, now)
         elif now + search.retry_s >= search.deadline:
-            self._end(search, Failure.CORRUPT if search.bad else Failure.UNREACHABLE, now)
+            self._end_without(search, Failure.UNREACHABLE, now)
         else:
             self._context.deadlines.arm(now + search.retry_s, self._begin, search)
             search.retry_s = min(2 * search.retry_s, RETRY_MAX_S)
+
+    def _end_without(self, search: Search, why: Failure, now: float) -> None:
+        """Nobody gave the object: end with index entries, if there are any."""
+        if search.given:
+            self._end(search, search.entries(self._context.rng), now)
+        else:
+            self._end(search, Failure.CORRUPT if search.bad else why, now)
 
     def _end(self, search: Search, result: FindResult, now: float) -> None:
         search.ended = True
