@@ -24,6 +24,9 @@ from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, Manifest, Value, is_record_of
 from pastryd.wire.verbs import AnswerStatus
 
+BYTES_PAST_UNREACHABLE = 4 << 30
+"""What larger entries may cost at least, in all, once one could not be reached (decision 0005)."""
+
 GetItem = Callable[[Name, bool], Awaitable[Reply]]
 """Fetches an item; False: whoever asked verifies it."""
 
@@ -49,15 +52,23 @@ class EntryReader:
         `begin` hears of each attempt, and how large it is; who gives it shows nothing before the
         end. Then the whole's hash is all that has to be right, and a second one of each chunk is
         worth its time only when somebody has lied.
+
+        The smallest is tried first, so that no lie costs more than the truth. What could not be
+        reached may be the truth: larger ones after it may be lies without end, and are bounded.
         """
         failure: PastryError = CorruptError(
             f"{key.hex()}: no usable index entry; put the blob again"
         )
         started = False
         attempts = deque((entry, begin is None) for entry in _entries(key, entries))
+        bytes_left: int | None = None
         while attempts:
             entry, checked = attempts.popleft()
             checked = checked or self._was_deceived
+            if bytes_left is not None:
+                bytes_left -= entry.size
+                if bytes_left < 0:
+                    break
             if begin is not None:
                 begin(entry.size)
             elif started:
@@ -76,6 +87,8 @@ class EntryReader:
                 # What cannot be reached may come back: that says more than what lies.
                 elif not isinstance(failure, UnreachableError):
                     failure = error
+                    if isinstance(error, UnreachableError):
+                        bytes_left = max(BYTES_PAST_UNREACHABLE, ENTRIES_PER_KEY * entry.size)
         raise failure
 
     async def _stream_entry(
