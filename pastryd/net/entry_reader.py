@@ -6,7 +6,7 @@ when the entry that it came from turns out to be a lie: only the hash of the who
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgpack
@@ -22,10 +22,14 @@ from pastryd.ids import Name
 from pastryd.net.put_window import IN_FLIGHT, Progress
 from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, Manifest, Value, is_record_of
+from pastryd.wire.messages import RECORDS_MAX
 from pastryd.wire.verbs import AnswerStatus
 
 BYTES_PAST_UNREACHABLE = 4 << 30
 """What larger entries may cost at least, in all, once one could not be reached (decision 0005)."""
+
+ANSWERS_MAX = 8
+"""How often a key is asked for that has more index entries than an answer tells."""
 
 GetItem = Callable[[Name, bool], Awaitable[Reply]]
 """Fetches an item; False: whoever asked verifies it."""
@@ -53,14 +57,15 @@ class EntryReader:
         end. Then the whole's hash is all that has to be right, and a second one of each chunk is
         worth its time only when somebody has lied.
 
-        The smallest is tried first, so that no lie costs more than the truth. What could not be
-        reached may be the truth: larger ones after it may be lies without end, and are bounded.
+        What could not be reached may be the truth: larger entries after it may be lies without end,
+        and are bounded.
         """
         failure: PastryError = CorruptError(
             f"{key.hex()}: no usable index entry; put the blob again"
         )
         started = False
-        attempts = deque((entry, begin is None) for entry in _entries(key, entries))
+        known = await self._ask_for_more(key, _entries(key, entries))
+        attempts = deque((entry, begin is None) for entry in known)
         bytes_left: int | None = None
         while attempts:
             entry, checked = attempts.popleft()
@@ -90,6 +95,27 @@ class EntryReader:
                     if isinstance(error, UnreachableError):
                         bytes_left = max(BYTES_PAST_UNREACHABLE, ENTRIES_PER_KEY * entry.size)
         raise failure
+
+    async def _ask_for_more(self, key: Name, told: list[IndexEntry]) -> list[IndexEntry]:
+        """Return the entries to try, the smallest first: no lie costs more than the truth.
+
+        Of many a holder tells a sample. What comes again and again is held, by others too; what
+        never does may have been made up for the answer.
+        """
+        times = Counter(told)
+        answers = 1
+        while len(told) >= RECORDS_MAX and answers < ANSWERS_MAX:
+            answers += 1
+            try:
+                reply = await self._get(key, True)
+            except PastryError:
+                break
+            if reply.status is not AnswerStatus.INDEX:
+                break
+            told = _entries(key, reply.data)
+            times.update(told)
+        chosen = [entry for entry, _ in times.most_common(ENTRIES_PER_KEY)]
+        return sorted(chosen, key=lambda entry: entry.size)
 
     async def _stream_entry(
         self, entry: IndexEntry, progress: Progress | None, checked: bool
@@ -151,14 +177,10 @@ class EntryReader:
 
 
 def _entries(key: Name, data: Value) -> list[IndexEntry]:
-    """Return the well-formed entries of a key among the records of an answer.
-
-    The smallest first: no lie costs more than the truth.
-    """
+    """Return the well-formed entries of a key among the records of an answer, each once."""
     try:
         records = msgpack.unpackb(data)
         usable = [r for r in records if isinstance(r, bytes) and is_record_of(key, r)]
     except (ValueError, TypeError, msgpack.UnpackException):
         return []
-    entries = [IndexEntry.decode(record) for record in dict.fromkeys(usable)]
-    return sorted(entries, key=lambda entry: entry.size)[:ENTRIES_PER_KEY]
+    return [IndexEntry.decode(record) for record in dict.fromkeys(usable)]

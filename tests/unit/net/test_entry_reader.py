@@ -7,7 +7,7 @@ import pytest
 
 from pastryd.errors import NotFoundError, UnreachableError
 from pastryd.ids import Name
-from pastryd.net.entry_reader import EntryReader
+from pastryd.net.entry_reader import ANSWERS_MAX, EntryReader
 from pastryd.protocol.client_call import Reply
 from pastryd.protocol.items import (
     CHUNK_BYTES,
@@ -93,3 +93,65 @@ async def test_what_cannot_be_reached_does_not_hide_a_larger_true_entry():
     lie = IndexEntry(entry.key, Name(bytes(32)), CHUNK_BYTES + 1)
     items.unreachable.add(lie.manifest)
     assert await read(items, entry.key, lie, entry) == data
+
+
+class Sampled(Items):
+    """Items with a key whose holders have more index entries than they tell at one time."""
+
+    def __init__(self, told: int) -> None:
+        super().__init__()
+        self.told = told
+        self.entries: list[IndexEntry] = []
+        self.asked = 0
+        self.choose = Random(5)
+
+    async def get(self, name: Name, checked: bool) -> Reply:
+        """Return some of the entries of the key."""
+        if self.entries and name == self.entries[0].key:
+            self.asked += 1
+            return Reply(AnswerStatus.INDEX, 0, b"", self.sample(), 0.0)
+        return await super().get(name, checked)
+
+    def sample(self) -> bytes:
+        """Return the document of an answer."""
+        entries = self.choose.sample(self.entries, min(self.told, len(self.entries)))
+        return bytes(msgpack.packb([entry.encode() for entry in entries]))
+
+
+async def get_sampled(items: Sampled, key: Name) -> bytes:
+    return b"".join(
+        [bytes(p) async for p in EntryReader(items.get).stream(key, items.sample(), list, None)]
+    )
+
+
+async def test_the_true_entry_is_found_among_more_than_an_answer_tells():
+    items = Sampled(8)
+    entry = items.add_blob(Random(3).randbytes(2 * CHUNK_BYTES))
+    lies = [IndexEntry(entry.key, Name(bytes([i]) * 32), CHUNK_BYTES + i) for i in range(1, 16)]
+    items.entries = [entry, *lies]
+    for _ in range(30):
+        assert name_of(await get_sampled(items, entry.key)) == entry.key
+    assert items.asked <= 30 * ANSWERS_MAX
+
+
+async def test_who_gives_other_entries_each_time_does_not_crowd_out_those_that_others_hold():
+    items = Sampled(12)
+    entry = items.add_blob(Random(4).randbytes(2 * CHUNK_BYTES))
+
+    def sample() -> bytes:
+        made_up = [Name(items.choose.randbytes(32)) for _ in range(11)]
+        lies = [IndexEntry(entry.key, name, CHUNK_BYTES + 1) for name in made_up]
+        return bytes(msgpack.packb([e.encode() for e in (entry, *lies)]))
+
+    items.entries = [entry]
+    items.sample = sample  # type: ignore[method-assign]
+    assert name_of(await get_sampled(items, entry.key)) == entry.key
+    assert items.asked == ANSWERS_MAX - 1
+
+
+async def test_a_key_of_one_entry_is_asked_for_once():
+    items = Sampled(8)
+    entry = items.add_blob(Random(6).randbytes(2 * CHUNK_BYTES))
+    items.entries = [entry]
+    assert name_of(await get_sampled(items, entry.key)) == entry.key
+    assert not items.asked
