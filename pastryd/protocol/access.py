@@ -24,11 +24,11 @@ from pastryd.protocol.access_report import (
 )
 from pastryd.protocol.access_stat import Find, Stat
 from pastryd.protocol.application import Application
-from pastryd.protocol.blobs_put import PutResult, ThenPut
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, name_of
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
+from pastryd.protocol.put_state import PutResult, ThenPut
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.search_state import Failure, FindResult, Object
 from pastryd.protocol.storage import Storage

@@ -9,19 +9,18 @@ fetched only once a replica lacks it, so that a repeated put costs a question; a
 at once, while the replicas are looked up. Equal puts at one time are one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.ids import Name, NodeId
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.outbox import WriteStatus
 from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
+from pastryd.protocol.put_state import Put, PutResult, ThenPut
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
-from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.state.rtt import AnswerTime
 from pastryd.wire.messages import HaveQuery, HaveReply, Store, Stored
@@ -38,72 +37,6 @@ PATIENCE_S = 0.25
 longer where stores have taken longer."""
 PATIENCE_MAX_S = 2.0
 RETRY_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """How a put ended, and how many nodes have the item durably."""
-
-    status: AnswerStatus
-    copies: int
-
-
-ThenPut = Callable[[PutResult, float], None]
-
-
-class _Put:
-    __slots__ = (
-        "asking",
-        "candidates",
-        "deadline",
-        "durable",
-        "ended",
-        "failed",
-        "fetching",
-        "full",
-        "given_up",
-        "local",
-        "name",
-        "nonces",
-        "patience_s",
-        "pinned",
-        "position",
-        "queried",
-        "resolving",
-        "retry",
-        "size",
-        "source",
-        "value",
-        "waiters",
-    )
-
-    def __init__(self, name: Name, size: int, source: Peer | None, then: ThenPut) -> None:
-        self.name = name
-        self.position: Position = position_of(name)
-        self.size = size
-        self.source = source
-        self.value: Value | None = None
-        self.local = False
-        """Replicas can pull it from us."""
-        self.pinned = False
-        self.fetching = False
-        self.resolving = False
-        self.waiters: list[ThenPut] = [then]
-        self.candidates: Sequence[Peer | None] = ()
-        self.asking: dict[NodeId, None] = {}
-        self.durable: dict[NodeId, None] = {}
-        self.failed: dict[NodeId, None] = {}
-        self.full: dict[NodeId, None] = {}
-        self.given_up: dict[NodeId, None] = {}
-        """Failed or were suspected at any time: asked again, but who took their place counts."""
-        self.queried: dict[NodeId, None] = {}
-        """Said that they lack it, or were silent: a `Store` comes next."""
-        self.patience_s: dict[NodeId, float] = {}
-        self.nonces: dict[NodeId, int] = {}
-        """Of its `Store` to each, however often that is sent: an answer to any copy counts."""
-        self.deadline: Timer
-        self.retry: Timer | None = None
-        self.ended = False
 
 
 class Putter:
@@ -134,8 +67,8 @@ class Putter:
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
-        self._puts: dict[Name, _Put] = {}
-        self._offered: dict[int, tuple[_Put, NodeId]] = {}
+        self._puts: dict[Name, Put] = {}
+        self._offered: dict[int, tuple[Put, NodeId]] = {}
         """Of each `Store` that a put has sent, by nonce."""
         self._store_time = AnswerTime()
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
@@ -170,7 +103,7 @@ class Putter:
             self._context.stats.count("puts_refused")
             then(PutResult(AnswerStatus.BUSY, 0), now)
             return
-        put = self._puts[name] = _Put(name, size, source, then)
+        put = self._puts[name] = Put(name, size, source, then)
         put.deadline = self._context.deadlines.arm(
             now + self._context.config.put_timeout_s, self._handle_deadline, put
         )
@@ -190,7 +123,7 @@ class Putter:
             if not put.ended:
                 self._resolve(put, now)
 
-    def _take_value(self, put: _Put, value: Value) -> None:
+    def _take_value(self, put: Put, value: Value) -> None:
         put.value = value
         put.size = len(value)
         put.local = True
@@ -200,7 +133,7 @@ class Putter:
 
     # -- who keeps it --
 
-    def _resolve(self, put: _Put, now: float) -> None:
+    def _resolve(self, put: Put, now: float) -> None:
         if put.resolving:
             return
         put.resolving = True
@@ -215,7 +148,7 @@ class Putter:
 
         self._lookup.resolve(put.position, resolved, now)
 
-    def _offer(self, put: _Put, now: float) -> None:
+    def _offer(self, put: Put, now: float) -> None:
         """See to it that the k closest of those who work have it or are asked; end if they have."""
         own_id = self._context.identity.id
         if self._storage.holds(put.name):
@@ -260,19 +193,19 @@ class Putter:
         elif put.retry is None or not put.retry.pending:
             put.retry = self._context.deadlines.arm(now + RETRY_S, self._handle_retry, put)
 
-    def _wanted(self, put: _Put) -> int:
+    def _wanted(self, put: Put) -> int:
         """Return how many copies there should be: k, or one for each node that there is."""
         replicas = self._context.config.replicas
         named = min(replicas, len(put.candidates))
         return max(named, min(replicas, 1 + placement.others_known(self._context)))
 
-    def _kept(self, put: _Put) -> int:
+    def _kept(self, put: Put) -> int:
         """Return how many of those close to it have it, whether or not of the closest k."""
         own_id = self._context.identity.id
         ids = [own_id if peer is None else peer.id for peer in put.candidates]
         return sum(peer_id in put.durable for peer_id in ids)
 
-    def _handle_retry(self, put: _Put, now: float) -> None:
+    def _handle_retry(self, put: Put, now: float) -> None:
         if put.ended:
             return
         self._context.stats.count("puts_retried")
@@ -280,7 +213,7 @@ class Putter:
         put.patience_s.clear()
         self._resolve(put, now)
 
-    def _ask(self, put: _Put, peer: Peer | None, now: float) -> None:
+    def _ask(self, put: Put, peer: Peer | None, now: float) -> None:
         if peer is None:
             self._keep_here(put, now)
         elif peer.id in put.asking:
@@ -296,7 +229,7 @@ class Putter:
 
     # -- the copy here --
 
-    def _keep_here(self, put: _Put, now: float) -> None:
+    def _keep_here(self, put: Put, now: float) -> None:
         own_id = self._context.identity.id
         if own_id in put.asking:
             return
@@ -320,7 +253,7 @@ class Putter:
 
     # -- copies elsewhere --
 
-    def _query(self, put: _Put, peer: Peer, now: float, patience_s: float | None = None) -> None:
+    def _query(self, put: Put, peer: Peer, now: float, patience_s: float | None = None) -> None:
         """Ask whether it is there already, before the client has to send it.
 
         `patience_s`: it was offered it, and speaks: it is slow, or our way to it alone is cut.
@@ -344,7 +277,7 @@ class Putter:
         message = HaveQuery(self._context.nonce(), False, (put.name,))
         self._requests.ask(peer, message, answered, now, attempts=2, timeout_s=patience_s)
 
-    def _fetch(self, put: _Put, now: float) -> None:
+    def _fetch(self, put: Put, now: float) -> None:
         """Pull the data from the client."""
         if put.fetching:
             return
@@ -367,7 +300,7 @@ class Putter:
 
         self._pull(put.name, put.size, (put.source,), pulled, now)
 
-    def _store(self, put: _Put, peer: Peer, now: float) -> None:
+    def _store(self, put: Put, peer: Peer, now: float) -> None:
         """Offer it. A replica that hears us but is slow is asked again, a silent one replaced."""
         put.asking[peer.id] = None
         data = b""
@@ -424,7 +357,7 @@ class Putter:
 
     # -- the end --
 
-    def _handle_deadline(self, put: _Put, now: float) -> None:
+    def _handle_deadline(self, put: Put, now: float) -> None:
         if put.ended:
             return
         if self._kept(put) >= self._wanted(put) > 0:
@@ -435,7 +368,7 @@ class Putter:
             status = AnswerStatus.FULL if put.full else AnswerStatus.UNREACHABLE
         self._end(put, status, now)
 
-    def _end(self, put: _Put, status: AnswerStatus, now: float) -> None:
+    def _end(self, put: Put, status: AnswerStatus, now: float) -> None:
         put.ended = True
         del self._puts[put.name]
         for nonce in put.nonces.values():

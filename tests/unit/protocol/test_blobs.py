@@ -7,8 +7,8 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, clockwise, position_of, rank
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import IndexEntry, name_of
+from pastryd.protocol.put_state import PutResult
 from pastryd.protocol.search_state import Entries, Failure, FindResult, Object
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode
