@@ -2,11 +2,12 @@
 
 Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
 suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
-too hasty. A put ends when k nodes, or all there are, have the item durably, and those of the k
-closest who lack it were given up once; or at `put_timeout_s` with how many have. A root that names
-fewer than there are, as far as we know, is asked again. Much data that is still with the client is
-fetched only once a replica lacks it, so that a repeated put costs a question; a little is fetched
-at once, while the replicas are looked up. Equal puts at one time are one.
+too hasty. Who is busy is asked again a few times first. A put ends when k nodes, or all there are,
+have the item durably, and those of the k closest who lack it were given up once; or at
+`put_timeout_s` with how many have. A root that names fewer than there are, as far as we know, is
+asked again. Much data that is still with the client is fetched only once a replica lacks it, so
+that a repeated put costs a question; a little is fetched at once, while the replicas are looked up.
+Equal puts at one time are one.
 """
 
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ PATIENCE_S = 0.25
 longer where stores have taken longer."""
 PATIENCE_MAX_S = 2.0
 RETRY_S = 0.25
+BUSY_WAIT_S = 0.05
+BUSY_REPEATS = 5
+"""Who says BUSY is asked again after `BUSY_WAIT_S`, and twice as long each time: 1.6 s in all. To
+replace it at once would put the copy where repair must move it away from."""
 
 
 class Putter:
@@ -210,6 +215,7 @@ class Putter:
             return
         self._context.stats.count("puts_retried")
         put.failed.clear()
+        put.busy.clear()
         put.patience_s.clear()
         self._resolve(put, now)
 
@@ -239,6 +245,8 @@ class Putter:
             put.asking[own_id] = None
 
             def written(status: WriteStatus, now: float) -> None:
+                if status is WriteStatus.BUSY and self._wait_for_busy(put, own_id, now):
+                    return
                 put.asking.pop(own_id, None)
                 if status is WriteStatus.OK:
                     put.durable[own_id] = None
@@ -317,8 +325,11 @@ class Putter:
         asked_at = now
 
         def answered(answer: Stored | None, now: float) -> None:
+            is_busy = answer is not None and answer.status == StoreStatus.BUSY
+            if is_busy and self._wait_for_busy(put, peer.id, now):
+                return
             put.asking.pop(peer.id, None)
-            if answer is not None and is_first:
+            if answer is not None and is_first and not is_busy:
                 self._store_time.sample(now - asked_at)
             if answer is None:
                 self._store_time.note_expired(asked_at, now)
@@ -343,6 +354,23 @@ class Putter:
         self._requests.ask(
             peer, message, answered, now, attempts=1, timeout_s=patience_s, measure=False
         )
+
+    def _wait_for_busy(self, put: Put, node_id: NodeId, now: float) -> bool:
+        """Ask who is busy again in a moment; False: it was for long enough."""
+        times = put.busy.get(node_id, 0)
+        if times == BUSY_REPEATS:
+            return False
+        put.busy[node_id] = times + 1
+        self._context.stats.count("stores_postponed")
+
+        def ask_again(now: float) -> None:
+            put.asking.pop(node_id, None)
+            if not put.ended:
+                self._offer(put, now)
+
+        jitter = 0.75 + 0.5 * self._context.rng.random()  # others were refused with us
+        self._context.deadlines.arm(now + jitter * BUSY_WAIT_S * 2.0**times, ask_again)
+        return True
 
     def answered_late(self, message: Stored, peer: Peer, now: float) -> bool:
         """Take in that somebody who was given up has the item after all; False: of no put here."""

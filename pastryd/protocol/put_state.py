@@ -29,6 +29,7 @@ class Put:
 
     __slots__ = (
         "asking",
+        "busy",
         "candidates",
         "deadline",
         "durable",
@@ -66,6 +67,9 @@ class Put:
         self.waiters: list[ThenPut] = [then]
         self.candidates: Sequence[Peer | None] = ()
         self.asking: dict[NodeId, None] = {}
+        """Who owes an answer, or will be asked again: nobody takes their place yet."""
+        self.busy: dict[NodeId, int] = {}
+        """How often each said that it has no time."""
         self.durable: dict[NodeId, None] = {}
         self.failed: dict[NodeId, None] = {}
         self.full: dict[NodeId, None] = {}
