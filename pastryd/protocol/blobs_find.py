@@ -34,11 +34,14 @@ from pastryd.protocol.search_state import (
 )
 from pastryd.protocol.storage import Storage
 from pastryd.state.peers import Peer
+from pastryd.state.recently_slow import RecentlySlow
 from pastryd.wire.messages import Find, Found, HaveQuery, Replicas, Store
 
 SEARCHES_MAX = 4096
 JOINED_MAX = 1024
 CANDIDATES_MAX = 32
+SLOW_RTOS = 40
+"""Of `rto_initial_s`: for so long who was slower than others is not asked before them."""
 RETRY_MAX_S = 1.0
 FIND_ATTEMPTS = 2
 ENTRIES_SHARE = 0.25
@@ -56,6 +59,7 @@ class Finder:
         "_pull",
         "_requests",
         "_searches",
+        "_slow",
         "_storage",
     )
 
@@ -77,6 +81,7 @@ class Finder:
         self._pull = pull
         self._add_holder = add_holder
         self._searches: dict[Name, Search] = {}
+        self._slow = RecentlySlow()
         self._patience_s = context.config.get_timeout_s * ENTRIES_SHARE
         """How long the entries of few wait for who is silent: until it is known to be dead."""
 
@@ -168,9 +173,8 @@ class Finder:
         search.root_asked = False
         search.version = context.leaf_set.version
         if placement.knows(context, search.position):
-            self._add_replicas(
-                search, placement.closest(context, search.position, 2 * context.config.replicas)
-            )
+            peers = placement.closest(context, search.position, 2 * context.config.replicas)
+            self._add_replicas(search, peers, now)
             self._advance(search, now)
         else:
             self._ask_root(search, now)
@@ -202,27 +206,28 @@ class Finder:
 
     def _on_replicas(self, search: Search, answer: Found | Replicas | None, now: float) -> None:
         if isinstance(answer, Replicas) and answer.holders:
-            self._add_replicas(search, self._lookup.peers_of(answer))
+            self._add_replicas(search, self._lookup.peers_of(answer), now)
         else:
             search.unsure = True
         self._advance(search, now)
 
-    def _add_replicas(self, search: Search, peers: Sequence[Peer | None]) -> None:
+    def _add_replicas(self, search: Search, peers: Sequence[Peer | None], now: float) -> None:
         """Append the k closest, and then those after them."""
         replica_set = peers[: self._context.config.replicas]
-        self._add_candidates(search, replica_set)
+        self._add_candidates(search, replica_set, now)
         if not search.wanted:
             search.wanted, search.replicas = len(replica_set), len(search.candidates)
-        self._add_candidates(search, peers[self._context.config.replicas :])
+        self._add_candidates(search, peers[self._context.config.replicas :], now)
 
-    def _add_candidates(self, search: Search, peers: Sequence[Peer | None]) -> None:
-        """Append nodes to be asked, the nearest first, the doubtful last."""
+    def _add_candidates(self, search: Search, peers: Sequence[Peer | None], now: float) -> None:
+        """Append nodes to be asked, the nearest first, the slow and the doubtful last."""
         context = self._context
         known = {peer.id for peer in search.candidates}
         new = [peer for peer in peers if peer is not None and peer.id not in known]
         new.sort(
             key=lambda peer: (
                 not context.usable(peer.id),
+                self._slow.covers(peer.id, now),
                 placement.distance_s(context, peer),
             )
         )
@@ -276,7 +281,7 @@ class Finder:
             else:
                 search.denied[peer.id] = None
                 # Who is being filled itself names many more than the replica set.
-                self._add_candidates(search, self._lookup.peers_of(answer))
+                self._add_candidates(search, self._lookup.peers_of(answer), now)
             if not search.pulling:
                 self._advance(search, now)
 
@@ -297,11 +302,13 @@ class Finder:
                 return
         elif len(found.data) == found.size:
             if verify(name, found.data):
+                self._note_late(search, peer, now)
                 self._storage.keep(name, found.data)
                 self._end(search, Object(found.data), now)
                 return
         elif not found.data and 0 < found.size <= OBJECT_BYTES_MAX:
             if not search.pulling:
+                self._note_late(search, peer, now)
                 self._pull_from(search, peer, found.size, now)
             return
         self._note_bad(search, (peer,))
@@ -322,6 +329,8 @@ class Finder:
                 return
             self._note_bad(search, result.corrupt)
             if isinstance(result, Pulled):
+                if result.mostly_from is not None and result.mostly_from.id != peer.id:
+                    self._note_slow(peer, now)
                 self._storage.keep(search.name, result.value)
                 self._end(search, Object(result.value), now)
                 return
@@ -341,6 +350,21 @@ class Finder:
             doubtful = peer.id in search.asking or not self._context.usable(peer.id)
             if not doubtful and peer.id not in search.denied and peer.id not in search.bad:
                 self._add_holder(search.name, peer, now)
+
+    def _note_late(self, search: Search, answered: Peer, now: float) -> None:
+        """Those who were asked before this one are slower: it was asked only when they were late.
+
+        Whether a single datagram of theirs was lost does not matter: they were asked again then.
+        """
+        for peer in search.candidates:
+            if peer.id == answered.id:
+                return
+            if peer.id in search.asking and not search.given:
+                self._note_slow(peer, now)
+
+    def _note_slow(self, peer: Peer, now: float) -> None:
+        self._context.stats.count("holders_slow")
+        self._slow.note(peer.id, now + SLOW_RTOS * self._context.config.rto_initial_s)
 
     def _note_bad(self, search: Search, peers: Sequence[Peer]) -> None:
         for peer in peers:
