@@ -7,9 +7,9 @@ import pytest
 from pastryd.ids import Name
 from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, name_of
 from pastryd.protocol.search_state import Entries
-from pastryd.state.handle import Handle
-from pastryd.wire.codec import encode
-from pastryd.wire.messages import Store
+from pastryd.state.handle import Endpoint, Handle
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import Find, Found, Route, Store
 from tests.items.world import World
 from tests.support.network import VirtualNode
 
@@ -131,3 +131,33 @@ def test_lies_alone_end_a_search_although_two_replicas_are_silent() -> None:
     search = world.get(liar, key)
     assert isinstance(search.result, Entries)
     assert search.took_s < world.network.config.get_timeout_s / 2
+
+
+def test_a_hop_that_answers_with_a_lie_whatever_it_holds_does_not_end_a_search() -> None:
+    world = World(60, seed=8)
+    value = b"acknowledged"
+    key = name_of(value)
+    world.put(world.live[0], value)
+    record = IndexEntry(key, Name(bytes(32)), 2 << 20).encode()
+    network = world.network
+    transmit = network.transmit
+    lied = 0
+
+    def lying(data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        nonlocal lied
+        message = decode(data)
+        if isinstance(message, Route) and isinstance(destination, Handle):
+            question = decode(message.payload)
+            if isinstance(question, Find) and question.name == key:
+                lied += 1
+                lie = Found(question.nonce, 0, b"", (record,))
+                transmit(encode(lie), destination, sender)
+                return
+        transmit(data, sender, destination)
+
+    network.transmit = lying  # type: ignore[method-assign]
+    for node in world.live[::4]:
+        for other in world.live:
+            other.core.items.storage.drop_cached(key)
+        world.assert_right(world.get(node, key))
+    assert lied
