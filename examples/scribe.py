@@ -7,9 +7,12 @@ down the tree by direct messages. All state is soft: `refresh` builds the tree a
 gone (`update`).
 
     python examples/scribe.py      # five nodes on this machine, three subscribers, one message
+
+What was heard is on stdout, the nodes' logs are on stderr (`2> /dev/null`).
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -164,9 +167,13 @@ class Settings:
 
 async def main() -> None:
     """Start a ring on this machine, subscribe at three nodes, publish at another."""
-    from pastryd.net.driver import clock  # noqa: PLC0415 - only the script meets a socket
+    import structlog  # noqa: PLC0415 - only the script has a terminal, and meets a socket
+
+    from pastryd.net.driver import clock  # noqa: PLC0415
     from pastryd.service import Service  # noqa: PLC0415
 
+    # A node logs wherever the program that it is part of wants: by default to stdout.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     with TemporaryDirectory() as directory:
         services: list[Service] = []
         scribes: list[Scribe] = []

@@ -9,44 +9,34 @@ an index entry. Works in constant memory at any size and verifies everything it 
 travel is `ClientSession`'s and the driver's business. Errors are those of `pastryd.errors`.
 """
 
-import asyncio
-import hashlib
 import io
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
-
-import msgpack
 
 from pastryd.config import Config
 from pastryd.errors import (
     ConfigError,
     CorruptError,
     NotFoundError,
-    PastryError,
-    RemoteProtocolError,
     UnderReplicatedError,
-    UnreachableError,
 )
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
 from pastryd.net.access_link import AccessLink, RefusedError, fail
 from pastryd.net.chunks import Chunk, Chunker, Source
 from pastryd.net.driver import clock
+from pastryd.net.entry_reader import EntryReader
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
-from pastryd.net.put_window import IN_FLIGHT, Progress, PutWindow
+from pastryd.net.put_window import Progress, PutWindow
 from pastryd.net.ring_walk import Ring, RingNode, walk_ring
 from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.items import (
-    ENTRIES_PER_KEY,
     INDEX_ENTRY_BYTES,
     IndexEntry,
-    Manifest,
     ManifestBuilder,
     Value,
-    is_record_of,
     name_of,
 )
 from pastryd.state.handle import show_endpoint
@@ -101,8 +91,7 @@ class Client:
         """`nodes`: where access nodes are, `host[:port]`; the first to answer is used."""
         self._config = config or Config.lan()
         self._link = AccessLink([nodes] if isinstance(nodes, str) else nodes, network_key)
-        self._was_deceived = False
-        """A blob whose chunks were not verified one by one was not what it should be."""
+        self._entries = EntryReader(self._get)
 
     async def __aenter__(self) -> "Client":
         """Open a socket; nobody is contacted yet."""
@@ -195,7 +184,7 @@ class Client:
             whole.write(b"\0")
             whole.seek(0)
 
-        async for piece in self._stream_entries(key, reply.data, None, progress, begin):
+        async for piece in self._entries.stream(parse_key(key), reply.data, None, progress, begin):
             whole.write(piece)
         return whole.getvalue()  # what it wrote to, not a copy
 
@@ -215,106 +204,8 @@ class Client:
             if whole := _whole(reply, progress):
                 yield whole
             return
-        async for piece in self._stream_entries(key, reply.data, restart, progress):
+        async for piece in self._entries.stream(parse_key(key), reply.data, restart, progress):
             yield piece
-
-    async def _stream_entries(
-        self,
-        key: str,
-        entries: Value,
-        restart: Callable[[], None] | None,
-        progress: Progress | None,
-        begin: Callable[[int], None] | None = None,
-    ) -> AsyncIterator[Value]:
-        """Yield what the first entry that is true says.
-
-        `begin` hears of each attempt, and how large it is; who gives it shows nothing before the
-        end. Then the whole's hash is all that has to be right, and a second one of each chunk is
-        worth its time only when somebody has lied.
-        """
-        failure: PastryError = CorruptError(f"{key}: no usable index entry; put the blob again")
-        started = False
-        attempts = deque((entry, begin is None) for entry in _entries(parse_key(key), entries))
-        while attempts:
-            entry, checked = attempts.popleft()
-            checked = checked or self._was_deceived
-            if begin is not None:
-                begin(entry.size)
-            elif started:
-                if restart is None:
-                    raise failure
-                restart()
-            try:
-                async for piece in self._stream_entry(entry, progress, checked):
-                    started = True
-                    yield piece
-                return
-            except (NotFoundError, UnreachableError, CorruptError) as error:
-                if isinstance(error, CorruptError) and not checked:
-                    self._was_deceived = True
-                    attempts.appendleft((entry, True))
-                # What cannot be reached may come back: that says more than what lies.
-                elif not isinstance(failure, UnreachableError):
-                    failure = error
-        raise failure
-
-    async def _stream_entry(
-        self, entry: IndexEntry, progress: Progress | None, checked: bool
-    ) -> AsyncIterator[Value]:
-        whole = hashlib.sha256()
-        done = 0
-        parts = self._parts(entry.manifest, entry.size, None)
-        fetches: deque[asyncio.Task[Value]] = deque()
-        try:
-            more = True
-            while more or fetches:
-                while more and len(fetches) < IN_FLIGHT:
-                    part = await anext(parts, None)
-                    if part is None:
-                        more = False
-                    else:
-                        fetches.append(asyncio.create_task(self._fetch(*part, checked)))
-                if not fetches:
-                    break
-                chunk = await fetches.popleft()
-                await asyncio.to_thread(whole.update, chunk)
-                done += len(chunk)
-                if done == entry.size and whole.digest() != entry.key:
-                    raise CorruptError(
-                        f"{entry.key.hex()}: an index entry is a lie, its manifest "
-                        f"{entry.manifest.hex()} lists other bytes"
-                    )
-                if progress:
-                    progress(done, entry.size)
-                yield chunk
-        finally:
-            for fetch in fetches:
-                fetch.cancel()
-            await asyncio.gather(*fetches, return_exceptions=True)
-
-    async def _parts(
-        self, name: Name, size: int, level: int | None
-    ) -> AsyncIterator[tuple[Name, int]]:
-        """Yield the chunks that a manifest and those below it list, in order."""
-        reply = await self._get(name)
-        try:
-            if reply.status is not AnswerStatus.OK:
-                raise RemoteProtocolError("not an object")
-            manifest = Manifest.decode(reply.data, size, level)
-        except RemoteProtocolError:
-            raise CorruptError(f"{name.hex()} is not a manifest of {size} bytes") from None
-        for part, part_size in manifest.parts():
-            if not manifest.level:
-                yield part, part_size
-                continue
-            async for below in self._parts(part, part_size, manifest.level - 1):
-                yield below
-
-    async def _fetch(self, name: Name, size: int, checked: bool) -> Value:
-        reply = await self._get(name, checked)
-        if reply.status is not AnswerStatus.OK or len(reply.data) != size:
-            raise CorruptError(f"{name.hex()} is not a chunk of {size} bytes")
-        return reply.data
 
     async def _get(self, name: Name, checked: bool = True) -> Reply:
         """Return an object (OK) or index entries (INDEX)."""
@@ -398,20 +289,6 @@ def _from_hex(text: str, length: int, what: str, where: str) -> bytes:
         except ValueError:
             pass
     raise ConfigError(f"{text[:80]!r} is not {what}: write its {2 * length} hex digits, {where}")
-
-
-def _entries(key: Name, data: Value) -> list[IndexEntry]:
-    """Return the well-formed entries of a key among the records of an answer.
-
-    The smallest first: no lie costs more than the truth.
-    """
-    try:
-        records = msgpack.unpackb(data)
-        usable = [r for r in records if isinstance(r, bytes) and is_record_of(key, r)]
-    except (ValueError, TypeError, msgpack.UnpackException):
-        return []
-    entries = [IndexEntry.decode(record) for record in dict.fromkeys(usable)]
-    return sorted(entries, key=lambda entry: entry.size)[:ENTRIES_PER_KEY]
 
 
 __all__ = [

@@ -375,7 +375,9 @@ class PastryNode:
     def _on_leave(self, message: m.Leave, peer: Peer, now: float) -> None:
         if message.incarnation != peer.handle.incarnation:
             return
-        self.context.log("peer_left", peer=f"{peer.id:032x}")
+        if not peer.left:
+            peer.left = True
+            self.context.log("peer_left", peer=f"{peer.id:032x}")
         peer.active = False
         self.leafset_upkeep.remove(peer, False, now)
 

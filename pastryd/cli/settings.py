@@ -20,6 +20,8 @@ from pastryd.errors import ConfigError
 
 PORT = 4160
 ENVIRONMENT_PREFIX = "PASTRYD_"
+FILE_CHARS_MAX = 1 << 20
+"""A device or the wrong file must not be read for ever."""
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgtp])(i?)b?|b)?", re.IGNORECASE)
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?")
@@ -211,7 +213,11 @@ def _named_in(environment: Mapping[str, str]) -> Path | None:
 
 def _read_file(path: Path, *, must_exist: bool) -> _File:
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            text = file.read(FILE_CHARS_MAX + 1)
+        if len(text) > FILE_CHARS_MAX:
+            raise ConfigError(f"{path}: larger than 1 MiB; is it the right file?")
+        document = tomllib.loads(text)
     except FileNotFoundError:
         if must_exist:
             raise ConfigError(f"{path}: no such file; name an existing one with --config") from None

@@ -4,6 +4,7 @@ Knows neither peers nor datagrams. The standard library's HMAC does an expansion
 what a general HKDF object costs.
 """
 
+import errno
 import hmac
 import os
 from hashlib import sha256
@@ -47,10 +48,10 @@ def read_network_key(path: Path | None) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(_KEY_FILE_BYTES_MAX + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"cannot read network key file {path}: {error.strerror}; "
-            "create it or name another with --network-key-file"
+            f"cannot read network key file {path}: {_what_to_do(error)}, or name another "
+            "with --network-key-file"
         ) from error
     if len(content) > _KEY_FILE_BYTES_MAX:
         raise ConfigError(f"network key file {path} is larger than 1 MiB; is it the right file?")
@@ -60,3 +61,20 @@ def read_network_key(path: Path | None) -> bytes:
         raise ConfigError(
             f"network key file {path} is empty; put at least one line of secret text into it"
         ) from None
+
+
+def _what_to_do(error: OSError | ValueError) -> str:
+    """Return why a file cannot be read, and what helps."""
+    if not isinstance(error, OSError):
+        return "no path has a zero byte; correct it"
+    if isinstance(error, IsADirectoryError):
+        return "it is a directory; name the file in it"
+    if isinstance(error, FileNotFoundError):
+        advice = "create it"
+    elif isinstance(error, PermissionError):
+        advice = f"have user {os.geteuid()} read it and the directories it is in (chown, chmod)"
+    elif error.errno == errno.EIO:
+        advice = "check the disk"
+    else:
+        advice = "correct the path"
+    return f"{error.strerror}; {advice}"

@@ -25,19 +25,19 @@ from pastryd.protocol.access_report import (
 from pastryd.protocol.access_stat import Find, Stat
 from pastryd.protocol.admission import Admission, Call
 from pastryd.protocol.application import Application
-from pastryd.protocol.blobs_find import Failure, FindResult, Object
-from pastryd.protocol.blobs_put import PutResult, ThenPut
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, name_of
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
+from pastryd.protocol.put_state import PutResult, ThenPut
 from pastryd.protocol.requests import Requests
+from pastryd.protocol.search_state import Failure, FindResult, Object
 from pastryd.protocol.storage import Storage
 from pastryd.state.deadlines import Timer
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer
 from pastryd.wire.codec import decode, encode
-from pastryd.wire.messages import RECORDS_MAX, Answer, Hop, Request
+from pastryd.wire.messages import Answer, Hop, Request
 from pastryd.wire.verbs import AnswerStatus, Verb
 
 ANSWER_OVERHEAD_BYTES = 72
@@ -176,9 +176,8 @@ class Access(Application):
                 self._answer_item(call, peer, name, result.value, now)
             else:
                 records = list(result.records)
-                if len(records) > RECORDS_MAX:
-                    records = self._context.rng.sample(records, RECORDS_MAX)
-                data = msgpack.packb(records)
+                while len(data := msgpack.packb(records)) > self._inline_max:
+                    records.pop()  # those that the fewest hold; a pull is for what has this name
                 self._answer(call, peer, AnswerStatus.INDEX, len(records), now, data)
 
         self._find(name, found, now)

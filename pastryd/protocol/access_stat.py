@@ -12,11 +12,11 @@ from typing import Protocol
 from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name, NodeId, position_of
 from pastryd.protocol.access_report import Document, show_node
-from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object, ThenFound
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import ENTRIES_PER_KEY, IndexEntry, Manifest, chunks_of
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.requests import Requests
+from pastryd.protocol.search_state import Entries, Failure, FindResult, Object, ThenFound
 from pastryd.protocol.storage import Storage
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer

@@ -14,14 +14,16 @@ from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name, NodeId, Position, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.application import Application, Forward
-from pastryd.protocol.blobs_find import Finder, ThenFound, read_records
-from pastryd.protocol.blobs_put import STORE_OVERHEAD_BYTES, Putter, ThenPut
+from pastryd.protocol.blobs_find import Finder
+from pastryd.protocol.blobs_put import STORE_OVERHEAD_BYTES, Putter
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import BLOB_APPLICATION, Lookup
 from pastryd.protocol.outbox import WriteStatus
 from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
+from pastryd.protocol.put_state import ThenPut
 from pastryd.protocol.requests import Requests
+from pastryd.protocol.search_state import ThenFound, read_records
 from pastryd.protocol.storage import Storage
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Peer

@@ -2,26 +2,26 @@
 
 Owns the puts under way. All k closest usable nodes are offered the item at once; who fails (silent,
 suspected, dead, full) is replaced by the next closest, and repair moves the copy later if that was
-too hasty. A put ends when k nodes, or all there are, have the item durably, and those of the k
-closest who lack it were given up once; or at `put_timeout_s` with how many have. A root that names
-fewer than there are, as far as we know, is asked again. Much data that is still with the client is
-fetched only once a replica lacks it, so that a repeated put costs a question; a little is fetched
-at once, while the replicas are looked up. Equal puts at one time are one.
+too hasty. Who is busy is asked again a few times first. A put ends when k nodes, or all there are,
+have the item durably, and those of the k closest who lack it were given up once; or at
+`put_timeout_s` with how many have. A root that names fewer than there are, as far as we know, is
+asked again. Much data that is still with the client is fetched only once a replica lacks it, so
+that a repeated put costs a question; a little is fetched at once, while the replicas are looked up.
+Equal puts at one time are one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pastryd.ids import Name, NodeId, Position, position_of
+from pastryd.ids import Name, NodeId
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import Lookup
 from pastryd.protocol.outbox import WriteStatus
 from pastryd.protocol.pull_state import Pulled, PullItem, PullResult
+from pastryd.protocol.put_state import Put, PutResult, ThenPut
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.storage import Storage
-from pastryd.state.deadlines import Timer
 from pastryd.state.peers import Peer
 from pastryd.state.rtt import AnswerTime
 from pastryd.wire.messages import HaveQuery, HaveReply, Store, Stored
@@ -38,72 +38,10 @@ PATIENCE_S = 0.25
 longer where stores have taken longer."""
 PATIENCE_MAX_S = 2.0
 RETRY_S = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """How a put ended, and how many nodes have the item durably."""
-
-    status: AnswerStatus
-    copies: int
-
-
-ThenPut = Callable[[PutResult, float], None]
-
-
-class _Put:
-    __slots__ = (
-        "asking",
-        "candidates",
-        "deadline",
-        "durable",
-        "ended",
-        "failed",
-        "fetching",
-        "full",
-        "given_up",
-        "local",
-        "name",
-        "nonces",
-        "patience_s",
-        "pinned",
-        "position",
-        "queried",
-        "resolving",
-        "retry",
-        "size",
-        "source",
-        "value",
-        "waiters",
-    )
-
-    def __init__(self, name: Name, size: int, source: Peer | None, then: ThenPut) -> None:
-        self.name = name
-        self.position: Position = position_of(name)
-        self.size = size
-        self.source = source
-        self.value: Value | None = None
-        self.local = False
-        """Replicas can pull it from us."""
-        self.pinned = False
-        self.fetching = False
-        self.resolving = False
-        self.waiters: list[ThenPut] = [then]
-        self.candidates: Sequence[Peer | None] = ()
-        self.asking: dict[NodeId, None] = {}
-        self.durable: dict[NodeId, None] = {}
-        self.failed: dict[NodeId, None] = {}
-        self.full: dict[NodeId, None] = {}
-        self.given_up: dict[NodeId, None] = {}
-        """Failed or were suspected at any time: asked again, but who took their place counts."""
-        self.queried: dict[NodeId, None] = {}
-        """Said that they lack it, or were silent: a `Store` comes next."""
-        self.patience_s: dict[NodeId, float] = {}
-        self.nonces: dict[NodeId, int] = {}
-        """Of its `Store` to each, however often that is sent: an answer to any copy counts."""
-        self.deadline: Timer
-        self.retry: Timer | None = None
-        self.ended = False
+BUSY_WAIT_S = 0.05
+BUSY_REPEATS = 5
+"""Who says BUSY is asked again after `BUSY_WAIT_S`, and twice as long each time: 1.6 s in all. To
+replace it at once would put the copy where repair must move it away from."""
 
 
 class Putter:
@@ -134,8 +72,8 @@ class Putter:
         self._storage = storage
         self._lookup = lookup
         self._pull = pull
-        self._puts: dict[Name, _Put] = {}
-        self._offered: dict[int, tuple[_Put, NodeId]] = {}
+        self._puts: dict[Name, Put] = {}
+        self._offered: dict[int, tuple[Put, NodeId]] = {}
         """Of each `Store` that a put has sent, by nonce."""
         self._store_time = AnswerTime()
         self._inline_max = context.config.payload_bytes_max - STORE_OVERHEAD_BYTES
@@ -170,7 +108,7 @@ class Putter:
             self._context.stats.count("puts_refused")
             then(PutResult(AnswerStatus.BUSY, 0), now)
             return
-        put = self._puts[name] = _Put(name, size, source, then)
+        put = self._puts[name] = Put(name, size, source, then)
         put.deadline = self._context.deadlines.arm(
             now + self._context.config.put_timeout_s, self._handle_deadline, put
         )
@@ -190,7 +128,7 @@ class Putter:
             if not put.ended:
                 self._resolve(put, now)
 
-    def _take_value(self, put: _Put, value: Value) -> None:
+    def _take_value(self, put: Put, value: Value) -> None:
         put.value = value
         put.size = len(value)
         put.local = True
@@ -200,7 +138,7 @@ class Putter:
 
     # -- who keeps it --
 
-    def _resolve(self, put: _Put, now: float) -> None:
+    def _resolve(self, put: Put, now: float) -> None:
         if put.resolving:
             return
         put.resolving = True
@@ -215,7 +153,7 @@ class Putter:
 
         self._lookup.resolve(put.position, resolved, now)
 
-    def _offer(self, put: _Put, now: float) -> None:
+    def _offer(self, put: Put, now: float) -> None:
         """See to it that the k closest of those who work have it or are asked; end if they have."""
         own_id = self._context.identity.id
         if self._storage.holds(put.name):
@@ -260,27 +198,28 @@ class Putter:
         elif put.retry is None or not put.retry.pending:
             put.retry = self._context.deadlines.arm(now + RETRY_S, self._handle_retry, put)
 
-    def _wanted(self, put: _Put) -> int:
+    def _wanted(self, put: Put) -> int:
         """Return how many copies there should be: k, or one for each node that there is."""
         replicas = self._context.config.replicas
         named = min(replicas, len(put.candidates))
         return max(named, min(replicas, 1 + placement.others_known(self._context)))
 
-    def _kept(self, put: _Put) -> int:
+    def _kept(self, put: Put) -> int:
         """Return how many of those close to it have it, whether or not of the closest k."""
         own_id = self._context.identity.id
         ids = [own_id if peer is None else peer.id for peer in put.candidates]
         return sum(peer_id in put.durable for peer_id in ids)
 
-    def _handle_retry(self, put: _Put, now: float) -> None:
+    def _handle_retry(self, put: Put, now: float) -> None:
         if put.ended:
             return
         self._context.stats.count("puts_retried")
         put.failed.clear()
+        put.busy.clear()
         put.patience_s.clear()
         self._resolve(put, now)
 
-    def _ask(self, put: _Put, peer: Peer | None, now: float) -> None:
+    def _ask(self, put: Put, peer: Peer | None, now: float) -> None:
         if peer is None:
             self._keep_here(put, now)
         elif peer.id in put.asking:
@@ -296,7 +235,7 @@ class Putter:
 
     # -- the copy here --
 
-    def _keep_here(self, put: _Put, now: float) -> None:
+    def _keep_here(self, put: Put, now: float) -> None:
         own_id = self._context.identity.id
         if own_id in put.asking:
             return
@@ -306,6 +245,8 @@ class Putter:
             put.asking[own_id] = None
 
             def written(status: WriteStatus, now: float) -> None:
+                if status is WriteStatus.BUSY and self._wait_for_busy(put, own_id, now):
+                    return
                 put.asking.pop(own_id, None)
                 if status is WriteStatus.OK:
                     put.durable[own_id] = None
@@ -320,7 +261,7 @@ class Putter:
 
     # -- copies elsewhere --
 
-    def _query(self, put: _Put, peer: Peer, now: float, patience_s: float | None = None) -> None:
+    def _query(self, put: Put, peer: Peer, now: float, patience_s: float | None = None) -> None:
         """Ask whether it is there already, before the client has to send it.
 
         `patience_s`: it was offered it, and speaks: it is slow, or our way to it alone is cut.
@@ -344,7 +285,7 @@ class Putter:
         message = HaveQuery(self._context.nonce(), False, (put.name,))
         self._requests.ask(peer, message, answered, now, attempts=2, timeout_s=patience_s)
 
-    def _fetch(self, put: _Put, now: float) -> None:
+    def _fetch(self, put: Put, now: float) -> None:
         """Pull the data from the client."""
         if put.fetching:
             return
@@ -367,7 +308,7 @@ class Putter:
 
         self._pull(put.name, put.size, (put.source,), pulled, now)
 
-    def _store(self, put: _Put, peer: Peer, now: float) -> None:
+    def _store(self, put: Put, peer: Peer, now: float) -> None:
         """Offer it. A replica that hears us but is slow is asked again, a silent one replaced."""
         put.asking[peer.id] = None
         data = b""
@@ -384,8 +325,11 @@ class Putter:
         asked_at = now
 
         def answered(answer: Stored | None, now: float) -> None:
+            is_busy = answer is not None and answer.status == StoreStatus.BUSY
+            if is_busy and self._wait_for_busy(put, peer.id, now):
+                return
             put.asking.pop(peer.id, None)
-            if answer is not None and is_first:
+            if answer is not None and is_first and not is_busy:
                 self._store_time.sample(now - asked_at)
             if answer is None:
                 self._store_time.note_expired(asked_at, now)
@@ -411,6 +355,23 @@ class Putter:
             peer, message, answered, now, attempts=1, timeout_s=patience_s, measure=False
         )
 
+    def _wait_for_busy(self, put: Put, node_id: NodeId, now: float) -> bool:
+        """Ask who is busy again in a moment; False: it was for long enough."""
+        times = put.busy.get(node_id, 0)
+        if times == BUSY_REPEATS:
+            return False
+        put.busy[node_id] = times + 1
+        self._context.stats.count("stores_postponed")
+
+        def ask_again(now: float) -> None:
+            put.asking.pop(node_id, None)
+            if not put.ended:
+                self._offer(put, now)
+
+        jitter = 0.75 + 0.5 * self._context.rng.random()  # others were refused with us
+        self._context.deadlines.arm(now + jitter * BUSY_WAIT_S * 2.0**times, ask_again)
+        return True
+
     def answered_late(self, message: Stored, peer: Peer, now: float) -> bool:
         """Take in that somebody who was given up has the item after all; False: of no put here."""
         put, peer_id = self._offered.get(message.nonce, (None, None))
@@ -424,7 +385,7 @@ class Putter:
 
     # -- the end --
 
-    def _handle_deadline(self, put: _Put, now: float) -> None:
+    def _handle_deadline(self, put: Put, now: float) -> None:
         if put.ended:
             return
         if self._kept(put) >= self._wanted(put) > 0:
@@ -435,7 +396,7 @@ class Putter:
             status = AnswerStatus.FULL if put.full else AnswerStatus.UNREACHABLE
         self._end(put, status, now)
 
-    def _end(self, put: _Put, status: AnswerStatus, now: float) -> None:
+    def _end(self, put: Put, status: AnswerStatus, now: float) -> None:
         put.ended = True
         del self._puts[put.name]
         for nonce in put.nonces.values():

@@ -357,7 +357,7 @@ class Context:
         """An address has proved itself: what was held for it follows."""
         if self._address_nonce and message.nonce == self._address_nonce:
             self.learn_address(message, peer, now)
-        peer.active = message.active
+        peer.note_active(message.active)
         unproven = peer.unproven
         if unproven is None or message.nonce != (unproven.hello_nonce or -1):
             return

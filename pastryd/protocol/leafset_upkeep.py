@@ -278,7 +278,7 @@ class LeafSetUpkeep:
     def _learn(self, message: LeafSetProbe | LeafSetReply, peer: Peer, now: float) -> None:
         """Take in a probe or a reply: its sender lives; what it says of others is verified."""
         context, leaf_set = self._context, self._context.leaf_set
-        peer.active = message.active
+        peer.note_active(message.active)
         peer.advertise(message.host, message.port)
         peer.holds_items = message.holds_items
         context.items_near |= message.holds_items

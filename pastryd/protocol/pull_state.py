@@ -38,6 +38,8 @@ class Pulled:
     value: bytes | bytearray
     corrupt: tuple[Peer, ...]
     """Who delivered bytes that are not the item's."""
+    mostly_from: Peer | None = None
+    """Who delivered the most of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,6 +400,11 @@ class Pulling:
     def sources(self) -> list[Holder]:
         """Return the holders whose segments are in `value`."""
         return [h for h in self.holders.values() if RECEIVED + h.number in self.state]
+
+    def main_source(self) -> Peer:
+        """Return whom most of the segments came from; of equals who was named first."""
+        count = self.state.count
+        return max(self.holders.values(), key=lambda h: count(RECEIVED + h.number)).peer
 
     def liars(self) -> list[Holder]:
         """Compare the suspect mixture with the true value; return whose segments differ."""

@@ -319,8 +319,8 @@ class Transfer:
         if not pull.checked or self._verify(pull.name, pull.value):
             for holder in pull.liars():
                 self._note_corrupt(pull, holder)
-            value = pull.value
-            self._finish(pull, lambda _, corrupt: Pulled(value, corrupt), now)
+            value, source = pull.value, pull.main_source()
+            self._finish(pull, lambda _, corrupt: Pulled(value, corrupt, source), now)
             return
         self._stats.count("pulls_corrupt")
         sources = pull.sources()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pastryd.ids import Name, NodeId, position_of, rank
-from pastryd.protocol.blobs_find import Failure
+from pastryd.protocol.search_state import Failure
 from pastryd.sim.world import SimNode
 
 if TYPE_CHECKING:

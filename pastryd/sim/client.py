@@ -11,10 +11,10 @@ from random import Random
 import msgpack
 
 from pastryd.ids import Name
-from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
 from pastryd.protocol.client_call import Connected, NoReply, Question, Reply
 from pastryd.protocol.client_session import ClientSession
 from pastryd.protocol.outbox import Completion
+from pastryd.protocol.search_state import Entries, Failure, FindResult, Object
 from pastryd.sim.world import NEVER, SimNode, World
 from pastryd.state.handle import Handle
 from pastryd.wire.verbs import AnswerStatus, Verb

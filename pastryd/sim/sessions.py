@@ -222,6 +222,9 @@ TRACES = {
 }
 """Saroiu et al. 2002 (60 h), Bhagwan et al. 2003 (7 days), Bolosky et al. 2000 (37 days)."""
 
+TRACE_CHARS_MAX = 1 << 26
+"""Some two million sessions; a device or the wrong file must not be read for ever."""
+
 DISTRIBUTIONS: dict[str, Callable[[float], Lengths]] = {
     "exponential": Exponential.of_median,
     "log-normal": lambda median_s: LogNormal(HEAVY_TAIL * median_s, median_s),
@@ -239,21 +242,24 @@ def read_trace(path: Path) -> list[Session]:
     numbers: dict[str, int] = {}
     found: list[tuple[Session, int]] = []
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            text = file.read(TRACE_CHARS_MAX + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         names = ", ".join((*TRACES, *DISTRIBUTIONS))
         raise ConfigError(
             f"{path} cannot be read: {reason}; give a file of sessions or one of {names}"
         ) from None
-    for number, line in enumerate(lines, 1):
+    if len(text) > TRACE_CHARS_MAX:
+        raise ConfigError(f"{path} is no file of sessions: it is too large")
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
             name, start, end = line.split()
             session = Session(numbers.setdefault(name, len(numbers)), float(start), float(end))
         except ValueError:
-            raise _bad_line(path, number, f"want 'node start_s end_s', not {line!r}") from None
+            raise _bad_line(path, number, f"want 'node start_s end_s', not {line[:80]!r}") from None
         if not 0 <= session.start_s < session.end_s < float("inf"):
             raise _bad_line(path, number, "want 0 <= start_s < end_s")
         found.append((session, number))

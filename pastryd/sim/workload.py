@@ -11,8 +11,8 @@ from random import Random
 
 from pastryd.ids import Name, Position, rank
 from pastryd.protocol.application import Application
-from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
 from pastryd.protocol.items import name_of
+from pastryd.protocol.search_state import Entries, Failure, FindResult, Object
 from pastryd.sim.checkers import CheckError
 from pastryd.sim.client import Client
 from pastryd.sim.scenario import Scenario

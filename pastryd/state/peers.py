@@ -64,6 +64,7 @@ class Peer:
         "id",
         "last_heard",
         "last_sent",
+        "left",
         "liveness",
         "mismatch",
         "rttvar_s",
@@ -83,6 +84,8 @@ class Peer:
         self.liveness = ALIVE
         self.active = False
         """Whether it serves in a ring, as it last told us."""
+        self.left = False
+        """Whether it told that it leaves. It may tell so often, and serve until it is gone."""
         self.advertised: Endpoint | None = None
         """Where it says that it wants to be reached, if it says so."""
         self._told: Handle | None = None
@@ -103,6 +106,11 @@ class Peer:
     def endpoint(self) -> Endpoint:
         """Where it is."""
         return self.handle.endpoint
+
+    def note_active(self, active: bool) -> None:
+        """Note whether it serves in a ring; who does not is about to join, in a new life."""
+        self.active = active
+        self.left = self.left and active
 
     def move_to(self, handle: Handle) -> bool:
         """Follow a peer to a new incarnation or address; return whether the address is another.

@@ -12,8 +12,8 @@ from random import Random
 from pastryd.errors import RemoteProtocolError
 from pastryd.ids import Name
 from pastryd.node import PastryNode
-from pastryd.protocol.blobs_find import Object
 from pastryd.protocol.items import name_of
+from pastryd.protocol.search_state import Object
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import Hello

@@ -1,11 +1,13 @@
 """Machines come, go, hang and return, the network splits: nothing acknowledged is lost."""
 
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from pastryd.config import Config
-from pastryd.protocol.blobs_find import Object
+from pastryd.protocol.search_state import Object
 from pastryd.wire.verbs import AnswerStatus
 from tests.items.world import World
 from tests.support.network import VirtualNode
@@ -123,6 +125,32 @@ def test_two_neighbours_that_leave_at_once_do_not_wait_for_each_other(seed: int,
     network.run_until(network.is_consistent, 20)
     world.repair(20)
     world.assert_readable()
+
+
+def test_a_leave_is_logged_once_by_each_node_and_again_after_a_restart() -> None:
+    """Who leaves tells each that hands something over to it, and is taken back meanwhile."""
+    world = World(8, 1)
+    world.fill(100, 3000)
+    network = world.network
+    nodes = sorted(world.live, key=lambda node: node.core.identity.id)
+    for _ in range(2):
+        gone: list[float] = []
+        for node in nodes[:4]:
+            network.step(node, partial(node.core.leave, network.now, gone.append))
+        network.run_until(lambda gone=gone: len(gone) == 4, 20)  # type: ignore[misc]
+        network.run(1)
+        heard = Counter(
+            (node.endpoint, event.fields["peer"])
+            for node in nodes
+            for _, event in node.logged
+            if event.event == "peer_left"
+        )
+        assert len(heard) >= 4 * 4
+        assert set(heard.values()) == {1}
+        nodes[:4] = [network.restart(node, nodes[4:5]) for node in nodes[:4]]
+        network.run_until(network.is_consistent, 20)
+        for node in nodes:
+            node.logged.clear()
 
 
 def leave(world: World, leaver: VirtualNode) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.blobs_find import Entries, Failure
 from pastryd.protocol.items import IndexEntry, name_of
+from pastryd.protocol.search_state import Entries, Failure
 from tests.items.world import World
 
 

@@ -5,9 +5,9 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name, position_of
-from pastryd.protocol.blobs_find import FindResult, Object
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import name_of
+from pastryd.protocol.put_state import PutResult
+from pastryd.protocol.search_state import FindResult, Object
 from pastryd.wire.verbs import AnswerStatus
 from tests.support.network import VirtualNetwork, VirtualNode
 from tests.support.oracle import replica_ids

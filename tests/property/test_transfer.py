@@ -52,7 +52,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def assert_ended(results: list[PullResult], value: bytes) -> None:
     assert len(results) == 1
     match results[0]:
-        case Pulled(data, _):
+        case Pulled(data):
             assert bytes(data) == value
         case AbsentEverywhere() | Unreachable() | TimedOut():
             pass

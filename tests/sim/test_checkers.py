@@ -6,8 +6,8 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import rank
-from pastryd.protocol.blobs_find import Failure
 from pastryd.protocol.items import IndexEntry, name_of
+from pastryd.protocol.search_state import Failure
 from pastryd.sim.checkers import CheckError, Load, misplaced, wrong_leaf_sets
 from pastryd.sim.faults import FOREVER, Crash, Leave, Outage, Partition, Restart
 from pastryd.sim.large import LargeBlobs

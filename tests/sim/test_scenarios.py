@@ -6,8 +6,8 @@ from random import Random
 import pytest
 
 from pastryd.config import Config
-from pastryd.protocol.blobs_find import Failure, Object
 from pastryd.protocol.items import CHUNK_BYTES
+from pastryd.protocol.search_state import Failure, Object
 from pastryd.sim.faults import (
     FOREVER,
     BitRot,

@@ -252,3 +252,10 @@ def test_the_python_that_is_shown_parses_and_imports_what_exists() -> None:
             if isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 assert not [a.name for a in node.names if not hasattr(module, a.name)]
+
+
+def test_no_virtual_environment_is_made_where_a_clone_may_lie() -> None:
+    """A clone that was made in the home directory is `~/pastryd` itself."""
+    made = [line.split()[-1] for page in PAGES for line in code_in(page) if "-m venv" in line]
+    assert made
+    assert not {"pastryd", "~/pastryd", "$HOME/pastryd"} & set(made)

@@ -96,5 +96,6 @@ def test_the_script_runs_on_real_sockets():
         env={"PYTHONPATH": str(TOP), "PATH": ""},
     )
     assert done.returncode == 0, done.stderr
-    nodes = {line.split(":")[0] for line in done.stdout.splitlines() if line.startswith("node")}
+    nodes = {line.split(": rain")[0] for line in done.stdout.splitlines()}  # no log lines there
     assert nodes == {"node 1", "node 2", "node 3"}
+    assert "node_active" in done.stderr

@@ -12,8 +12,8 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import name_of
+from pastryd.protocol.put_state import PutResult
 from pastryd.sim.direct import DirectRing, settled_world
 from pastryd.sim.latency import LatencyModel, Sphere
 from pastryd.sim.results import Curve, Grid, Panel, Table

@@ -12,9 +12,9 @@ from random import Random
 from pastryd.config import Config
 from pastryd.errors import ConfigError
 from pastryd.ids import Name, position_of
-from pastryd.protocol.blobs_find import FindResult, Object
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import name_of
+from pastryd.protocol.put_state import PutResult
+from pastryd.protocol.search_state import FindResult, Object
 from pastryd.sim.direct import DirectRing, random_key, settled_world, walk
 from pastryd.sim.latency import LatencyModel, Matrix, Plane, Sphere
 from pastryd.sim.oracle import RingOracle

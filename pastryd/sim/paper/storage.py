@@ -13,9 +13,9 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.ids import Name
-from pastryd.protocol.blobs_find import FindResult, Object
-from pastryd.protocol.blobs_put import PutResult
 from pastryd.protocol.items import CHUNK_BYTES, name_of
+from pastryd.protocol.put_state import PutResult
+from pastryd.protocol.search_state import FindResult, Object
 from pastryd.sim.direct import DirectRing, random_key, settled_world
 from pastryd.sim.latency import Sphere
 from pastryd.sim.placing import PlaceRule, Stores, all_or_nothing, diverting, next_closest

@@ -144,3 +144,9 @@ def test_the_home_directory_has_its_sign_in_the_path_of_the_settings_file_too(
     config_file.write_text("replicas = 5")
     monkeypatch.setenv("HOME", str(config_file.parent))
     assert load_settings({}, {}, Path("~") / config_file.name).replicas == 5
+
+
+def test_a_settings_file_without_end_is_refused(config_file: Path) -> None:
+    config_file.write_text("#" * ((1 << 20) + 1))
+    with pytest.raises(ConfigError, match="larger than 1 MiB; is it the right file"):
+        load_settings({}, {}, config_file)

@@ -6,6 +6,7 @@ import pytest
 
 from pastryd.cli.daemon import cli
 from pastryd.cli.exits import BAD_INPUT, REFUSED, run
+from pastryd.sim.sessions import TRACE_CHARS_MAX
 
 CHURN = "churn --sessions gnutella"
 
@@ -54,6 +55,27 @@ def test_a_file_that_is_no_latency_matrix_is_named(
 def test_a_latency_matrix_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert status([*CHURN.split(), "--nodes", "2", "--latency", "/dev/zero"]) == BAD_INPUT
     assert "too large" in capsys.readouterr().err
+
+
+def test_a_file_of_sessions_without_end_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "zeros"
+    with path.open("wb") as file:
+        file.truncate(TRACE_CHARS_MAX + 1)
+    assert status(["churn", "--sessions", str(path)]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert "it is too large" in told and len(told) < 1000
+
+
+def test_a_line_that_is_wrong_is_not_shown_without_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "line"
+    path.write_text("x" * 100_000)
+    assert status(["churn", "--sessions", str(path)]) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert "want 'node start_s end_s'" in told and len(told) < 1000
 
 
 def test_a_mistyped_name_of_sessions_is_told_the_names(capsys: pytest.CaptureFixture[str]) -> None:

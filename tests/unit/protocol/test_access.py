@@ -6,7 +6,6 @@ import msgpack
 import pytest
 
 from pastryd.ids import Name, position_of
-from pastryd.protocol.blobs_find import Entries
 from pastryd.protocol.client_call import Question
 from pastryd.protocol.items import (
     CHUNK_BYTES,
@@ -15,6 +14,7 @@ from pastryd.protocol.items import (
     ManifestBuilder,
     name_of,
 )
+from pastryd.protocol.search_state import Entries
 from pastryd.state.handle import Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import Answer, Replicas, Request

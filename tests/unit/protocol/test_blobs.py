@@ -7,13 +7,14 @@ import pytest
 
 from pastryd.config import Config
 from pastryd.ids import Name, clockwise, position_of, rank
-from pastryd.protocol.blobs_find import Entries, Failure, FindResult, Object
-from pastryd.protocol.blobs_put import PutResult
+from pastryd.protocol import storage
 from pastryd.protocol.items import IndexEntry, name_of
+from pastryd.protocol.put_state import PutResult
+from pastryd.protocol.search_state import Entries, Failure, FindResult, Object
 from pastryd.state.handle import Endpoint, Handle
-from pastryd.wire.codec import decode
-from pastryd.wire.messages import Store
-from pastryd.wire.verbs import AnswerStatus
+from pastryd.wire.codec import decode, encode
+from pastryd.wire.messages import Store, Stored
+from pastryd.wire.verbs import AnswerStatus, StoreStatus
 from tests.support.network import VirtualNetwork, VirtualNode
 
 
@@ -348,3 +349,79 @@ def test_a_put_with_k_copies_is_complete_though_one_who_joined_meanwhile_is_slow
     assert put(network, node, value) == PutResult(AnswerStatus.OK, 3)
     assert heard.id in node.core.context.leaf_set
     assert name_of(value) not in heard.disk.items
+
+
+def refuse_stores(network: VirtualNetwork, node: VirtualNode, until: float) -> list[float]:
+    """Have a node answer BUSY to whoever offers it something, until then; return when it did."""
+    transmit = network.transmit
+    refused: list[float] = []
+
+    def transmit_or_refuse(data: bytes, sender: Handle, destination: Handle | Endpoint) -> None:
+        if isinstance(destination, Handle) and destination.id == node.core.identity.id:
+            message = decode(data)
+            if isinstance(message, Store) and network.now < until:
+                refused.append(network.now)
+                answer = Stored(message.nonce, StoreStatus.BUSY)
+                transmit(encode(answer), node.core.identity, sender)
+                return
+        transmit(data, sender, destination)
+
+    network.transmit = transmit_or_refuse  # type: ignore[method-assign]
+    return refused
+
+
+@pytest.mark.parametrize("size", [300, 100_000])
+def test_a_replica_that_is_busy_for_a_moment_is_asked_again_and_not_replaced(size: int) -> None:
+    network = ring(8)
+    value = Random(size).randbytes(size)
+    name = name_of(value)
+    replicas = closest(network, name)[:3]
+    refused = refuse_stores(network, replicas[1], network.now + 0.3)
+    assert put(network, network.nodes[0], value) == PutResult(AnswerStatus.OK, 3)
+    assert sorted(map(id, holders(network, name))) == sorted(map(id, replicas))
+    assert 2 <= len(refused) <= 5
+
+
+def test_a_replica_that_stays_busy_is_replaced_after_a_bounded_number_of_questions() -> None:
+    network = ring(8)
+    value = b"value"
+    replicas = closest(network, name_of(value))[:4]
+    refused = refuse_stores(network, replicas[1], float("inf"))
+    began = network.now
+    assert put(network, network.nodes[0], value) == PutResult(AnswerStatus.OK, 3)
+    kept = holders(network, name_of(value))  # repair may have brought it to the busy one, too
+    assert all(node in kept for node in replicas if node is not replicas[1])
+    assert network.now - began < 2.0
+    assert len(refused) <= 6
+
+
+def test_a_put_whose_replicas_are_all_busy_ends_in_time_and_asks_seldom() -> None:
+    network = ring(3)
+    value = b"value"
+    refused = [refuse_stores(network, node, float("inf")) for node in network.nodes[1:]]
+    began = network.now
+    result = put(network, network.nodes[0], value)
+    assert result.status is AnswerStatus.UNDER_REPLICATED
+    assert network.now - began < network.config.put_timeout_s + 0.1
+    assert max(map(len, refused)) < 64
+
+
+def test_our_own_disk_that_is_busy_for_a_moment_is_waited_for_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = ring(8)
+    value = b"value"
+    replicas = closest(network, name_of(value))[:3]
+    own = replicas[0].core.items.storage
+    monkeypatch.setattr(storage, "WRITES_MAX", 1)
+    written: list[float] = []
+    other = b"another value"
+    network.step(
+        replicas[0],
+        lambda: own.write(
+            name_of(other), other, lambda status, now: written.append(now), network.now
+        ),
+    )
+    assert put(network, replicas[0], value) == PutResult(AnswerStatus.OK, 3)
+    assert written
+    assert sorted(map(id, holders(network, name_of(value)))) == sorted(map(id, replicas))
