@@ -4,6 +4,7 @@ Owns the marker file (format number), the lock file (flock: the kernel frees it 
 the syncs that make new directory entries last. Knows nothing of what the store keeps below it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -65,7 +66,7 @@ class DataDirectory:
             self.close()
             raise StoreError(
                 f"cannot use data directory {path}: {error.strerror}; "
-                "fix its permissions or choose another with --data-dir"
+                f"{_advice(error)} or choose another with --data-dir"
             ) from error
 
     def close(self) -> None:
@@ -84,6 +85,19 @@ class DataDirectory:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do about a directory that the system refuses."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if error.errno == errno.EROFS:
+        return "mount it for writing"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "fix its permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    return "check the disk"
 
 
 def _refuse_foreign(path: Path) -> None:
