@@ -31,6 +31,11 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def is_deleted(fd: int) -> bool:
+    """Tell whether no directory has an open file any more: its bytes go when we close it."""
+    return os.fstat(fd).st_nlink == 0
+
+
 def make_directory(path: Path) -> None:
     """Create a directory and its parents so that they outlast a power failure."""
     if path.is_dir():
@@ -68,6 +73,11 @@ class DataDirectory:
                 f"cannot use data directory {path}: {error.strerror}; "
                 f"{_advice(error)} or choose another with --data-dir"
             ) from error
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock keeps others out still: of a deleted one another daemon makes a new."""
+        return not is_deleted(self._lock_fd)
 
     def close(self) -> None:
         """Let another daemon have it."""

@@ -17,13 +17,15 @@ from pastryd.errors import StoreError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, OnDamage, Receive
-from pastryd.store.data_directory import DataDirectory, make_directory, sync_directory
+from pastryd.store.data_directory import LOCK, DataDirectory, make_directory, sync_directory
 from pastryd.store.journal import GENERATION_BYTES, Journal
 from pastryd.store.lmdb_tree import DATA_FILE, LmdbTree, cut_short
 
 STORE_DIRECTORY = "store"
 JOURNAL_FILE = "journal"
 GENERATION_KEY = "journal.generation"
+
+DELETED_ADVICE = "stop this node, which hands over what it can still read, and start it again"
 
 JOURNALED_BYTES_MAX = 64 << 10
 """Larger batches go to the tree at once: written twice they would cost more than a sync."""
@@ -134,8 +136,22 @@ class LmdbStore:
         end = len(value) if length < 0 else offset + length
         receive(memoryview(value)[offset:end], len(value))
 
+    def deleted_file(self) -> Path | None:
+        """Return which file was deleted under us, if one was.
+
+        The system takes writes to it and syncs them; a restart would find nothing of them.
+        """
+        directory = self._directory.path
+        if self._tree.is_deleted:
+            return directory / STORE_DIRECTORY / DATA_FILE
+        if self._journal is not None and self._journal.is_deleted:
+            return directory / STORE_DIRECTORY / JOURNAL_FILE
+        return None if self._directory.is_locked else directory / LOCK
+
     def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
         """Do all of `requests` with one commit or one append; see `ItemStore.apply`."""
+        if self.deleted_file() is not None:
+            return [WriteStatus.FAILED] * len(requests)
         if self._append(requests):
             return [WriteStatus.OK] * len(requests)
         return self._apply_to_tree(requests)
@@ -222,6 +238,8 @@ class LmdbStore:
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably; waits for a running `apply`."""
+        if (deleted := self.deleted_file()) is not None:
+            raise StoreError(f"{deleted} was deleted; {DELETED_ADVICE}")
         self._tree.put_meta(key, value)
 
     def release_memory(self) -> None:

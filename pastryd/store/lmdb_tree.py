@@ -21,7 +21,7 @@ from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, OnDamage, Receive
-from pastryd.store.data_directory import sync_directory
+from pastryd.store.data_directory import is_deleted, sync_directory
 from pastryd.store.lmdb_pages import Tree, has_damaged_pages, has_lost_pages, leaves
 from pastryd.store.resident import MappedFile
 
@@ -65,6 +65,7 @@ class LmdbTree:
     __slots__ = (
         "_begin",
         "_environment",
+        "_file",
         "_item_count",
         "_items",
         "_mapped",
@@ -101,12 +102,18 @@ class LmdbTree:
             with self._begin(write=False) as transaction:
                 self._used_bytes, self._item_count = self._measure(transaction)
             self._mapped = MappedFile(path / DATA_FILE)
+            self._file = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
         except lmdb.Error as error:
             environment.close()
             raise _open_error(path, error) from error
         except BaseException:
             environment.close()
             raise
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file is gone from its directory: no later run would find it."""
+        return is_deleted(self._file)
 
     @property
     def item_count(self) -> int:
@@ -331,6 +338,7 @@ class LmdbTree:
     def close(self) -> None:
         """Close the map."""
         self._mapped.forget()
+        os.close(self._file)
         self._environment.close()
 
 
