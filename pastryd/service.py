@@ -30,13 +30,14 @@ from pastryd.net.seal import SessionTable
 from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
-from pastryd.protocol.outbox import StoreReply
+from pastryd.protocol.outbox import StoreReply, WriteDone, WriteStatus
 from pastryd.recording import Origin, RecordedNode
 from pastryd.state.handle import Endpoint, Handle, show_endpoint
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore
 from pastryd.store.lmdb_tree import DAMAGE_ADVICE
+from pastryd.store.refusals import Refusals
 from pastryd.store.scrub import Scrubber
 
 SCRUB_BYTES_PER_S = 4 << 20
@@ -237,7 +238,11 @@ class Service:
             identity.private_key, identity.incarnation, self._network_key, endpoint_of, stats
         )
 
+        refusals = Refusals()
+
         def completed(reply: StoreReply) -> None:
+            if type(reply) is WriteDone and refusals.note(reply.status, clock()):
+                self._tell_of_writes(reply.status)
             driver.store_completed(reply)
 
         def call_soon(callback: object, *arguments: object) -> None:
@@ -255,6 +260,17 @@ class Service:
             self._log,
         )
         self._scrubber = Scrubber(store, verify, SCRUB_BYTES_PER_S, now)
+
+    def _tell_of_writes(self, status: WriteStatus) -> None:
+        reason = self._opened_store.refusal()
+        if status is WriteStatus.OK:
+            self._log.info("disk_takes_writes_again")
+        elif status is WriteStatus.FULL:
+            advice = "free some space, raise --capacity or add nodes; the rest goes on"
+            self._log.warning("disk_full", reason=reason, advice=advice)
+        else:
+            advice = "check the disk; what is there stays readable, other nodes take what is new"
+            self._log.warning("disk_refuses_writes", reason=reason, advice=advice)
 
     def _make_node(self, identity: Handle, config: Config, now: float) -> tuple[PastryNode, Stats]:
         """Return the core, and where its driver shall count."""

@@ -148,6 +148,11 @@ class LmdbStore:
             return directory / STORE_DIRECTORY / JOURNAL_FILE
         return None if self._directory.is_locked else directory / LOCK
 
+    def refusal(self) -> str:
+        """Return why the last write that was not done was not."""
+        deleted = self.deleted_file()
+        return f"{deleted} was deleted; {DELETED_ADVICE}" if deleted else self._tree.refusal
+
     def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
         """Do all of `requests` with one commit or one append; see `ItemStore.apply`."""
         if self.deleted_file() is not None:
@@ -222,7 +227,8 @@ class LmdbStore:
             statuses = self._tree.commit(
                 [*waiting, *requests], {GENERATION_KEY: generation}, len(waiting)
             )
-        except (lmdb.Error, OSError):
+        except (lmdb.Error, OSError) as error:
+            self._tree.refusal = str(error)
             return None
         if self._journal is not None:
             self._journal.start_over(generation)
@@ -238,8 +244,8 @@ class LmdbStore:
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably; waits for a running `apply`."""
-        if (deleted := self.deleted_file()) is not None:
-            raise StoreError(f"{deleted} was deleted; {DELETED_ADVICE}")
+        if self.deleted_file() is not None:
+            raise StoreError(self.refusal())
         self._tree.put_meta(key, value)
 
     def release_memory(self) -> None:

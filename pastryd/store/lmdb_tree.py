@@ -74,12 +74,15 @@ class LmdbTree:
         "_path",
         "_used_bytes",
         "capacity_bytes",
+        "refusal",
     )
 
     def __init__(self, path: Path, capacity_bytes: int) -> None:
         """Open or create in a directory that is there. Raises OSError, StoreError with advice."""
         self._path = path
         self.capacity_bytes = capacity_bytes
+        self.refusal = ""
+        """Why the last write that was not done was not."""
         self._environment = _open_environment(path, capacity_bytes)
         self._begin = self._environment.begin
         self._open_trees(path)
@@ -232,6 +235,7 @@ class LmdbTree:
             raise self._given_up(error) from error
         except (lmdb.Error, OSError) as error:
             self._refuse_lost()
+            self.refusal = str(error)
             full = self._means_full(error)
             if len(requests) > 1 and (full or isinstance(error, _CONCERNS_SOME)):
                 # Halves, so that what can be is found with few commits, each of them a sync.
@@ -289,6 +293,7 @@ class LmdbTree:
                     if estimate + cost > self.capacity_bytes:
                         present = transaction.get(name) is not None
                         add(WriteStatus.OK if present else WriteStatus.FULL)
+                        self.refusal = f"the capacity of {self.capacity_bytes} bytes is used up"
                         continue
                 if transaction.put(name, request.value, overwrite=False):
                     estimate += cost
