@@ -158,7 +158,9 @@ class LmdbTree:
         found: list[list[bytes] | None] = []
         count = 0
         try:
-            with self._begin() as transaction, (self._path / DATA_FILE).open("rb") as file:
+            # Not by its name: the file may be deleted, or no descriptor free for another one.
+            file = open(self._file, "rb", buffering=0, closefd=False)  # noqa: SIM115
+            with self._begin() as transaction:
                 tree = Tree.parse(transaction.get(_ITEMS, b""))
                 for keys in leaves(file, self._page_bytes, tree, start):
                     if keys is None or not _are_names(keys):

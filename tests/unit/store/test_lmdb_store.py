@@ -384,6 +384,7 @@ def test_what_would_be_gone_after_a_restart_is_not_acknowledged(tmp_path: Path, 
     with pytest.raises(StoreError, match=r"was deleted; stop this node"):
         store.put_meta("identity", b"key")
     assert value_in(store, 1) == before.value, "others may still want it"
+    assert list(store.names(on_damage=pytest.fail)) == [name_of(1)], "so does the scrubber"
     store.close()
 
 
