@@ -25,7 +25,7 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
 from pastryd.net.keys import read_network_key
 from pastryd.net.record_file import RecordFile
-from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all
+from pastryd.net.resolve import parse_advertise, parse_endpoint, parse_listen, resolve, resolve_all
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
@@ -97,7 +97,7 @@ class Service:
         self._network_key = read_network_key(settings.network_key_file)
         self._listen = parse_listen(settings.listen)
         self._advertise = (
-            None if settings.advertise is None else _parse_advertise(settings.advertise)
+            None if settings.advertise is None else parse_advertise(settings.advertise)
         )
         self._bootstrap = [parse_endpoint(node) for node in settings.bootstrap]
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -153,9 +153,11 @@ class Service:
                 await self._join()
         except TimeoutError:
             shown = ", ".join(map(show_endpoint, self._bootstrap)) or "the nodes known earlier"
+            told = self._settings.advertise
             raise UnreachableError(
                 f"could not join through {shown} within {self._settings.bootstrap_timeout:g} s; "
                 "is a node running there, with the same network key?"
+                + (f" And does --advertise {told} lead here?" if told else "")
             ) from None
         self._log.info("node_ready", address=self.address)
         for work in (self._scrub(), self._release_memory(), self._remember()):
@@ -421,10 +423,3 @@ class Service:
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.driver.fail(error)
-
-
-def _parse_advertise(text: str) -> tuple[str, int]:
-    """Split `host[:port]`; port 0: the one we listen on."""
-    host, port = parse_endpoint(text)
-    has_port = text.strip() not in (host, f"[{host}]")
-    return host, port if has_port else 0

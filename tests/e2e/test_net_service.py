@@ -203,6 +203,12 @@ async def test_a_silent_bootstrap_node_is_told_after_the_timeout(nodes: Nodes) -
         await nodes.start(given)
 
 
+async def test_who_cannot_join_is_reminded_of_what_it_advertises(nodes: Nodes) -> None:
+    given = Settings(nodes.directory / "far", ("127.0.0.1:9",), 0.2, advertise="127.0.0.1:9")
+    with pytest.raises(UnreachableError, match="does --advertise 127"):
+        await nodes.start(given)
+
+
 async def test_another_network_key_is_not_let_in(nodes: Nodes) -> None:
     key_file = nodes.directory / "key"
     key_file.write_text("another network")
