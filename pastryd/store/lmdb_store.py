@@ -36,6 +36,7 @@ class LmdbStore:
 
     __slots__ = (
         "_closed",
+        "_counts_names",
         "_directory",
         "_journal",
         "_journal_usable",
@@ -68,8 +69,11 @@ class LmdbStore:
         self._waiting_cost = 0
         self._journal: Journal | None = None
         self._journal_usable = False
+        self._counts_names = True
+        """Whether the file system tells a deleted file: some say of all that they have no name."""
         try:
             self._open_journal(path)
+            self._counts_names = self.deleted_file() is None
         except BaseException:
             self.close()
             raise
@@ -141,6 +145,8 @@ class LmdbStore:
 
         The system takes writes to it and syncs them; a restart would find nothing of them.
         """
+        if not self._counts_names:
+            return None
         directory = self._directory.path
         if self._tree.is_deleted:
             return directory / STORE_DIRECTORY / DATA_FILE

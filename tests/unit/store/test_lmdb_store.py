@@ -369,25 +369,6 @@ def test_whatever_the_disk_refuses_at_the_start_is_told_in_one_line(
     LmdbStore(tmp_path, MIB).close()
 
 
-@pytest.mark.parametrize("file", ["", "store/data.mdb", "store/journal", "pastryd.lock"])
-def test_what_would_be_gone_after_a_restart_is_not_acknowledged(tmp_path: Path, file: str) -> None:
-    path = tmp_path / "data"
-    store = LmdbStore(path, MIB)
-    before, small, large = write(1, 100), write(2, 100), write(3, 100_000)
-    assert store.apply([before]) == [OK]
-    if file:
-        (path / file).unlink()
-    else:
-        shutil.rmtree(path)
-    for request in (small, large):
-        assert store.apply([request]) == [WriteStatus.FAILED]
-    with pytest.raises(StoreError, match=r"was deleted; stop this node"):
-        store.put_meta("identity", b"key")
-    assert value_in(store, 1) == before.value, "others may still want it"
-    assert list(store.names(on_damage=pytest.fail)) == [name_of(1)], "so does the scrubber"
-    store.close()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 8 MiB."""
