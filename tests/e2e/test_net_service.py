@@ -40,6 +40,13 @@ class Settings:
         return Config.lan()
 
 
+class Impatient(Settings):
+    """Puts that cannot end well end soon."""
+
+    def config(self) -> Config:
+        return replace(Config.lan(), put_timeout_s=0.5)
+
+
 class Nodes:
     """Starts nodes and stops what is left."""
 
@@ -164,12 +171,12 @@ async def test_damage_that_the_scrubber_finds_is_counted_and_told(
 async def test_a_disk_that_refuses_writes_is_told_once(
     nodes: Nodes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = await nodes.start(nodes.settings("first"))
+    first = await nodes.start(Impatient(nodes.directory / "first"))
     async with Client(first.address) as client:
         key = (await client.put(b"before")).key
         shutil.rmtree(nodes.directory / "first")
         for content in (b"after", b"and again"):
-            with pytest.raises(UnreachableError):
+            with pytest.raises(UnreachableError, match="no node has stored it in time"):
                 await client.put(content)
         assert await client.get(key) == b"before"
     written = capsys.readouterr().out
