@@ -167,6 +167,11 @@ class Client:
             return reply.number, True
         if reply.status is AnswerStatus.UNDER_REPLICATED and reply.number:
             return reply.number, False
+        if reply.status is AnswerStatus.UNREACHABLE:
+            raise UnreachableError(
+                f"{name.hex()}: no node has stored it in time; they are silent, or their disks "
+                "refuse it: look into their logs, and put it again"
+            )
         fail(reply, name.hex())
 
     async def get(self, key: str, progress: Progress | None = None) -> bytes:

@@ -4,9 +4,32 @@ What a peer does wrong is `RemoteProtocolError`: caught in one place, counted, d
 caller does wrong is a `PastryError` that says what to do. Anything else is our bug and propagates.
 """
 
+import errno
+
 
 class PastryError(Exception):
     """Something that a user or a caller can act on; `str()` is one line that says what to do."""
+
+
+def shortage(error: BaseException) -> str | None:
+    """Return what the machine has run short of, and what to do, if that is what `error` means."""
+    if isinstance(error, MemoryError):
+        return (
+            "out of memory; give it more, or lower cache_bytes: a limit may be set by ulimit -v "
+            "or by the service manager"
+        )
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return (
+            "the system lets it start no thread; raise the limit of processes (ulimit -u, "
+            "TasksMax) or of memory"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error.strerror}; raise the limit of open files (ulimit -n)"
+    return None
+
+
+class UnexpectedError(PastryError):
+    """A failure of the system or of ours that stopped a node; its log has the rest."""
 
 
 class RemoteProtocolError(Exception):

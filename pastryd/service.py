@@ -25,18 +25,19 @@ from pastryd.net.driver import Driver, clock
 from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
 from pastryd.net.keys import read_network_key
 from pastryd.net.record_file import RecordFile
-from pastryd.net.resolve import parse_endpoint, parse_listen, resolve, resolve_all
+from pastryd.net.resolve import parse_advertise, parse_endpoint, parse_listen, resolve, resolve_all
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
-from pastryd.protocol.outbox import StoreReply
+from pastryd.protocol.outbox import StoreReply, WriteDone, WriteStatus
 from pastryd.recording import Origin, RecordedNode
 from pastryd.state.handle import Endpoint, Handle, show_endpoint
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore
 from pastryd.store.lmdb_tree import DAMAGE_ADVICE
+from pastryd.store.refusals import Refusals
 from pastryd.store.scrub import Scrubber
 
 SCRUB_BYTES_PER_S = 4 << 20
@@ -96,7 +97,7 @@ class Service:
         self._network_key = read_network_key(settings.network_key_file)
         self._listen = parse_listen(settings.listen)
         self._advertise = (
-            None if settings.advertise is None else _parse_advertise(settings.advertise)
+            None if settings.advertise is None else parse_advertise(settings.advertise)
         )
         self._bootstrap = [parse_endpoint(node) for node in settings.bootstrap]
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -152,9 +153,11 @@ class Service:
                 await self._join()
         except TimeoutError:
             shown = ", ".join(map(show_endpoint, self._bootstrap)) or "the nodes known earlier"
+            told = self._settings.advertise
             raise UnreachableError(
                 f"could not join through {shown} within {self._settings.bootstrap_timeout:g} s; "
                 "is a node running there, with the same network key?"
+                + (f" And does --advertise {told} lead here?" if told else "")
             ) from None
         self._log.info("node_ready", address=self.address)
         for work in (self._scrub(), self._release_memory(), self._remember()):
@@ -237,7 +240,11 @@ class Service:
             identity.private_key, identity.incarnation, self._network_key, endpoint_of, stats
         )
 
+        refusals = Refusals()
+
         def completed(reply: StoreReply) -> None:
+            if type(reply) is WriteDone and refusals.note(reply.status, clock()):
+                self._tell_of_writes(reply.status)
             driver.store_completed(reply)
 
         def call_soon(callback: object, *arguments: object) -> None:
@@ -255,6 +262,17 @@ class Service:
             self._log,
         )
         self._scrubber = Scrubber(store, verify, SCRUB_BYTES_PER_S, now)
+
+    def _tell_of_writes(self, status: WriteStatus) -> None:
+        reason = self._opened_store.refusal()
+        if status is WriteStatus.OK:
+            self._log.info("disk_takes_writes_again")
+        elif status is WriteStatus.FULL:
+            advice = "free some space, raise --capacity or add nodes; the rest goes on"
+            self._log.warning("disk_full", reason=reason, advice=advice)
+        else:
+            advice = "check the disk; what is there stays readable, other nodes take what is new"
+            self._log.warning("disk_refuses_writes", reason=reason, advice=advice)
 
     def _make_node(self, identity: Handle, config: Config, now: float) -> tuple[PastryNode, Stats]:
         """Return the core, and where its driver shall count."""
@@ -405,10 +423,3 @@ class Service:
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.driver.fail(error)
-
-
-def _parse_advertise(text: str) -> tuple[str, int]:
-    """Split `host[:port]`; port 0: the one we listen on."""
-    host, port = parse_endpoint(text)
-    has_port = text.strip() not in (host, f"[{host}]")
-    return host, port if has_port else 0

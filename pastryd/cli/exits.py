@@ -36,6 +36,7 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.PastryError], int], ...] = (
     (errors.StoreError, BAD_INPUT),
     (errors.ConfigError, BAD_INPUT),
     (errors.LocalProtocolError, BAD_INPUT),
+    (errors.UnexpectedError, UNEXPECTED),
 )
 
 
@@ -84,8 +85,13 @@ def run(command: click.Command, program: str, arguments: list[str] | None = None
     except (BrokenPipeError, SystemExit):  # click turns the former into the latter
         status = PIPE_CLOSED
         _drop_stdout()
+    except (MemoryError, RuntimeError) as error:
+        if (lacking := errors.shortage(error)) is None:
+            raise
+        complain(program, lacking)
+        status = UNEXPECTED
     except OSError as error:
-        complain(program, _os_error_line(error))
+        complain(program, errors.shortage(error) or _os_error_line(error))
         status = REFUSED if error.errno in (errno.ENOSPC, errno.EDQUOT) else UNEXPECTED
         _drop_stdout()
     sys.exit(status)

@@ -115,10 +115,13 @@ def _replicas(value: Value) -> int:
 
 
 def _endpoints(value: Value) -> tuple[str, ...]:
-    items = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
+    if isinstance(value, str):
+        return tuple(filter(None, re.split(r"[,\s]+", value)))
+    if not isinstance(value, list | tuple):
         raise ConfigError("give host:port, or a list of them")
-    return tuple(_endpoint(item) for item in items if item != "")
+    # An empty one is a variable that was not set, as in --bootstrap "$SEED": to go on without it
+    # would be to start a second ring.
+    return tuple(map(_endpoint, value))
 
 
 def _endpoint(value: Value) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from pastryd.errors import PastryError, UnreachableError
+from pastryd.errors import PastryError, UnexpectedError, UnreachableError, shortage
 from pastryd.net.seal import Address, SessionTable
 from pastryd.net.sender import Sender
 from pastryd.net.udp import RECEIVE_BYTES, UdpSocket
@@ -188,8 +188,9 @@ class Driver:
     def fail(self, error: BaseException) -> None:
         """Stop because of an error, which is logged: of our own, unless it says what to do."""
         try:
-            if isinstance(error, PastryError):
-                self._log.error("node_failed", error=str(error))
+            said = str(error) if isinstance(error, PastryError) else shortage(error)
+            if said is not None:
+                self._log.error("node_failed", error=said)
             else:
                 self._log.error("node_failed", error=repr(error), exc_info=error)
         finally:  # perhaps the log is what failed
@@ -364,9 +365,12 @@ class Driver:
             if error is None:
                 self.stopped.set_result(None)
             else:
-                said = f"the node stopped because of an error of its own: {error!r}"
+                lacking = shortage(error)
+                said = lacking or f"because of an error of its own: {error!r}"
                 self.stopped.set_exception(
-                    error if isinstance(error, PastryError) else PastryError(said)
+                    error
+                    if isinstance(error, PastryError)
+                    else UnexpectedError(f"the node stopped: {said}")
                 )
                 self.stopped.exception()
 

@@ -9,7 +9,7 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Iterable
 from functools import partial
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from pastryd.errors import ConfigError
 from pastryd.net.threads import in_thread
@@ -66,11 +66,42 @@ def parse_listen(text: str) -> Endpoint:
         host = "127.0.0.1"
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+        is_ours = not _is_nobodys(host)
     except (OSError, UnicodeError):
+        is_ours = False
+    if not is_ours:
         raise ConfigError(
             f"cannot listen on {text!r}: write a numeric address of this machine, or [::]:{port}"
-        ) from None
+        )
     return host, port
+
+
+def parse_advertise(text: str) -> Endpoint:
+    """Parse what others shall be told: an address or a name; port 0: the one we listen on."""
+    host, port = parse_endpoint(text)
+    if _is_nobodys(host) or _is_wildcard(host):
+        raise ConfigError(
+            f"cannot advertise {text!r}: no other machine reaches this one there; give the address "
+            "that they use"
+        )
+    has_port = text.strip() not in (host, f"[{host}]")
+    return host, port if has_port else 0
+
+
+def _is_nobodys(host: str) -> bool:
+    """Tell whether no single machine has this address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_multicast or address == IPv4Address("255.255.255.255")
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
 
 
 async def resolve(endpoint: Endpoint) -> list[Endpoint]:

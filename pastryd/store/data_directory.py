@@ -4,6 +4,7 @@ Owns the marker file (format number), the lock file (flock: the kernel frees it 
 the syncs that make new directory entries last. Knows nothing of what the store keeps below it.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -28,6 +29,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def is_deleted(fd: int) -> bool:
+    """Tell whether no directory has an open file any more: its bytes go when we close it."""
+    return os.fstat(fd).st_nlink == 0
 
 
 def make_directory(path: Path) -> None:
@@ -65,8 +71,13 @@ class DataDirectory:
             self.close()
             raise StoreError(
                 f"cannot use data directory {path}: {error.strerror}; "
-                "fix its permissions or choose another with --data-dir"
+                f"{_advice(error)} or choose another with --data-dir"
             ) from error
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock keeps others out still: of a deleted one another daemon makes a new."""
+        return not is_deleted(self._lock_fd)
 
     def close(self) -> None:
         """Let another daemon have it."""
@@ -84,6 +95,19 @@ class DataDirectory:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do about a directory that the system refuses."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if error.errno == errno.EROFS:
+        return "mount it for writing"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "fix its permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "raise the limit of open files (ulimit -n)"
+    return "check the disk"
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import WriteItem
+from pastryd.store.data_directory import is_deleted
 
 JOURNAL_BYTES = 1 << 20
 """How much waits outside the tree at most: taking over this much stalls writes for some 15 ms."""
@@ -126,6 +127,11 @@ class Journal:
         """Forget all records: the tree has them, and knows this generation."""
         self.generation = generation
         self._end = 0
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file is gone from its directory: no later run would find it."""
+        return is_deleted(self._fd)
 
     def close(self) -> None:
         """Close the file."""

@@ -17,13 +17,15 @@ from pastryd.errors import StoreError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, OnDamage, Receive
-from pastryd.store.data_directory import DataDirectory, make_directory, sync_directory
+from pastryd.store.data_directory import LOCK, DataDirectory, make_directory, sync_directory
 from pastryd.store.journal import GENERATION_BYTES, Journal
 from pastryd.store.lmdb_tree import DATA_FILE, LmdbTree, cut_short
 
 STORE_DIRECTORY = "store"
 JOURNAL_FILE = "journal"
 GENERATION_KEY = "journal.generation"
+
+DELETED_ADVICE = "stop this node, which hands over what it can still read, and start it again"
 
 JOURNALED_BYTES_MAX = 64 << 10
 """Larger batches go to the tree at once: written twice they would cost more than a sync."""
@@ -34,6 +36,7 @@ class LmdbStore:
 
     __slots__ = (
         "_closed",
+        "_counts_names",
         "_directory",
         "_journal",
         "_journal_usable",
@@ -66,8 +69,11 @@ class LmdbStore:
         self._waiting_cost = 0
         self._journal: Journal | None = None
         self._journal_usable = False
+        self._counts_names = True
+        """Whether the file system tells a deleted file: some say of all that they have no name."""
         try:
             self._open_journal(path)
+            self._counts_names = self.deleted_file() is None
         except BaseException:
             self.close()
             raise
@@ -134,8 +140,29 @@ class LmdbStore:
         end = len(value) if length < 0 else offset + length
         receive(memoryview(value)[offset:end], len(value))
 
+    def deleted_file(self) -> Path | None:
+        """Return which file was deleted under us, if one was.
+
+        The system takes writes to it and syncs them; a restart would find nothing of them.
+        """
+        if not self._counts_names:
+            return None
+        directory = self._directory.path
+        if self._tree.is_deleted:
+            return directory / STORE_DIRECTORY / DATA_FILE
+        if self._journal is not None and self._journal.is_deleted:
+            return directory / STORE_DIRECTORY / JOURNAL_FILE
+        return None if self._directory.is_locked else directory / LOCK
+
+    def refusal(self) -> str:
+        """Return why the last write that was not done was not."""
+        deleted = self.deleted_file()
+        return f"{deleted} was deleted; {DELETED_ADVICE}" if deleted else self._tree.refusal
+
     def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
         """Do all of `requests` with one commit or one append; see `ItemStore.apply`."""
+        if self.deleted_file() is not None:
+            return [WriteStatus.FAILED] * len(requests)
         if self._append(requests):
             return [WriteStatus.OK] * len(requests)
         return self._apply_to_tree(requests)
@@ -206,7 +233,8 @@ class LmdbStore:
             statuses = self._tree.commit(
                 [*waiting, *requests], {GENERATION_KEY: generation}, len(waiting)
             )
-        except (lmdb.Error, OSError):
+        except (lmdb.Error, OSError) as error:
+            self._tree.refusal = str(error)
             return None
         if self._journal is not None:
             self._journal.start_over(generation)
@@ -222,6 +250,8 @@ class LmdbStore:
 
     def put_meta(self, key: str, value: bytes) -> None:
         """Set a meta value durably; waits for a running `apply`."""
+        if self.deleted_file() is not None:
+            raise StoreError(self.refusal())
         self._tree.put_meta(key, value)
 
     def release_memory(self) -> None:

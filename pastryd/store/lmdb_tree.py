@@ -21,7 +21,7 @@ from pastryd.errors import StoreError, StoreLostError
 from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.outbox import DeleteItem, WriteItem, WriteStatus
 from pastryd.store.base import FIRST_NAME, OnDamage, Receive
-from pastryd.store.data_directory import sync_directory
+from pastryd.store.data_directory import is_deleted, sync_directory
 from pastryd.store.lmdb_pages import Tree, has_damaged_pages, has_lost_pages, leaves
 from pastryd.store.resident import MappedFile
 
@@ -65,6 +65,7 @@ class LmdbTree:
     __slots__ = (
         "_begin",
         "_environment",
+        "_file",
         "_item_count",
         "_items",
         "_mapped",
@@ -73,12 +74,15 @@ class LmdbTree:
         "_path",
         "_used_bytes",
         "capacity_bytes",
+        "refusal",
     )
 
     def __init__(self, path: Path, capacity_bytes: int) -> None:
         """Open or create in a directory that is there. Raises OSError, StoreError with advice."""
         self._path = path
         self.capacity_bytes = capacity_bytes
+        self.refusal = ""
+        """Why the last write that was not done was not."""
         self._environment = _open_environment(path, capacity_bytes)
         self._begin = self._environment.begin
         self._open_trees(path)
@@ -101,12 +105,18 @@ class LmdbTree:
             with self._begin(write=False) as transaction:
                 self._used_bytes, self._item_count = self._measure(transaction)
             self._mapped = MappedFile(path / DATA_FILE)
+            self._file = os.open(path / DATA_FILE, os.O_RDONLY | os.O_CLOEXEC)
         except lmdb.Error as error:
             environment.close()
             raise _open_error(path, error) from error
         except BaseException:
             environment.close()
             raise
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the file is gone from its directory: no later run would find it."""
+        return is_deleted(self._file)
 
     @property
     def item_count(self) -> int:
@@ -148,7 +158,9 @@ class LmdbTree:
         found: list[list[bytes] | None] = []
         count = 0
         try:
-            with self._begin() as transaction, (self._path / DATA_FILE).open("rb") as file:
+            # Not by its name: the file may be deleted, or no descriptor free for another one.
+            file = open(self._file, "rb", buffering=0, closefd=False)  # noqa: SIM115
+            with self._begin() as transaction:
                 tree = Tree.parse(transaction.get(_ITEMS, b""))
                 for keys in leaves(file, self._page_bytes, tree, start):
                     if keys is None or not _are_names(keys):
@@ -225,6 +237,7 @@ class LmdbTree:
             raise self._given_up(error) from error
         except (lmdb.Error, OSError) as error:
             self._refuse_lost()
+            self.refusal = str(error)
             full = self._means_full(error)
             if len(requests) > 1 and (full or isinstance(error, _CONCERNS_SOME)):
                 # Halves, so that what can be is found with few commits, each of them a sync.
@@ -282,6 +295,7 @@ class LmdbTree:
                     if estimate + cost > self.capacity_bytes:
                         present = transaction.get(name) is not None
                         add(WriteStatus.OK if present else WriteStatus.FULL)
+                        self.refusal = f"the capacity of {self.capacity_bytes} bytes is used up"
                         continue
                 if transaction.put(name, request.value, overwrite=False):
                     estimate += cost
@@ -331,6 +345,7 @@ class LmdbTree:
     def close(self) -> None:
         """Close the map."""
         self._mapped.forget()
+        os.close(self._file)
         self._environment.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from pastryd.errors import PastryError, StoreError, UnreachableError
+from pastryd.errors import PastryError, StoreError, UnexpectedError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net import driver as driver_module
 from pastryd.net import sender
@@ -214,7 +214,7 @@ async def test_a_bug_in_the_core_is_logged_and_stops_the_node(sides: Sides) -> N
     b.core.fails = True
     waiting = b.driver.command(lambda now: 7)
     a.does(lambda core: core.outbox.datagrams.append((b"x", b.core.identity)))
-    with pytest.raises(Exception, match="a bug"):
+    with pytest.raises(UnexpectedError, match="a bug"):
         await b.driver.stopped
     with pytest.raises(UnreachableError):
         await waiting
@@ -341,3 +341,13 @@ async def test_an_error_that_says_what_to_do_stops_the_node_with_its_words(
     with pytest.raises(StoreError, match="look for it"):
         await b.driver.stopped
     assert b.log.events == [("node_failed", {"error": "the disk is gone; look for it"})]
+
+
+async def test_memory_that_ran_out_is_no_bug_and_needs_no_traceback(sides: Sides) -> None:
+    _, b = sides
+    b.driver.fail(MemoryError())
+    with pytest.raises(UnexpectedError, match="the node stopped: out of memory; give it more"):
+        await b.driver.stopped
+    ((event, fields),) = b.log.events
+    assert event == "node_failed"
+    assert set(fields) == {"error"}

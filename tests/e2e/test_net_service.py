@@ -2,15 +2,16 @@
 
 import asyncio
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from pastryd import service as service_module
-from pastryd.client import Client
+from pastryd.client import Client, RefusedError
 from pastryd.config import Config
 from pastryd.errors import NotFoundError, StoreLostError, UnreachableError
 from pastryd.ids import Name
@@ -37,6 +38,13 @@ class Settings:
 
     def config(self) -> Config:
         return Config.lan()
+
+
+class Impatient(Settings):
+    """Puts that cannot end well end soon."""
+
+    def config(self) -> Config:
+        return replace(Config.lan(), put_timeout_s=0.5)
 
 
 class Nodes:
@@ -160,6 +168,32 @@ async def test_damage_that_the_scrubber_finds_is_counted_and_told(
     assert "store_damaged" in capsys.readouterr().out
 
 
+async def test_a_disk_that_refuses_writes_is_told_once(
+    nodes: Nodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = await nodes.start(Impatient(nodes.directory / "first"))
+    async with Client(first.address) as client:
+        key = (await client.put(b"before")).key
+        shutil.rmtree(nodes.directory / "first")
+        for content in (b"after", b"and again"):
+            with pytest.raises(UnreachableError, match="no node has stored it in time"):
+                await client.put(content)
+        assert await client.get(key) == b"before"
+    written = capsys.readouterr().out
+    assert written.count("disk_refuses_writes") == 1
+    assert "data.mdb was deleted; stop this node" in written
+
+
+async def test_a_full_store_is_told(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
+    first = await nodes.start(replace(nodes.settings("first"), capacity=100_000))
+    async with Client(first.address) as client:
+        with pytest.raises(RefusedError):
+            await client.put(os.urandom(200_000))
+    written = capsys.readouterr().out
+    assert "disk_full" in written
+    assert "the capacity of 100000 bytes is used up" in written
+
+
 async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:
     first = await nodes.start(nodes.settings("first"))
     async with Client(first.address) as client:
@@ -173,6 +207,12 @@ async def test_who_leaves_has_handed_over(nodes: Nodes) -> None:
 async def test_a_silent_bootstrap_node_is_told_after_the_timeout(nodes: Nodes) -> None:
     given = Settings(nodes.directory / "alone", ("127.0.0.1:9",), 0.3)
     with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:9"):
+        await nodes.start(given)
+
+
+async def test_who_cannot_join_is_reminded_of_what_it_advertises(nodes: Nodes) -> None:
+    given = Settings(nodes.directory / "far", ("127.0.0.1:9",), 0.2, advertise="127.0.0.1:9")
+    with pytest.raises(UnreachableError, match="does --advertise 127"):
         await nodes.start(given)
 
 

@@ -76,6 +76,13 @@ def test_durations_have_units() -> None:
     ]
 
 
+def test_an_empty_bootstrap_node_does_not_start_a_ring_of_its_own(config_file: Path) -> None:
+    config_file.touch()
+    with pytest.raises(ConfigError, match=r"--bootstrap: cannot use .*: give host:port"):
+        load_settings({"bootstrap": ("",)}, {}, config_file)
+    assert load_settings({}, {"PASTRYD_BOOTSTRAP": "a:1,"}, config_file).bootstrap == ("a:1",)
+
+
 def test_an_unknown_key_is_named_and_the_nearest_known_one_suggested(config_file: Path) -> None:
     config_file.write_text("data_dirr = 'x'\n")
     with pytest.raises(ConfigError, match=r"config\.toml.*'data_dirr'.*'data-dir'"):

@@ -11,6 +11,7 @@ import pytest
 from pastryd.errors import ConfigError
 from pastryd.net import resolve as resolver
 from pastryd.net.resolve import (
+    parse_advertise,
     parse_endpoint,
     parse_listen,
     resolve,
@@ -82,6 +83,23 @@ def test_where_to_listen_is_a_numeric_address(text: str, endpoint: tuple[str, in
 def test_a_name_is_nothing_to_listen_on() -> None:
     with pytest.raises(ConfigError, match="numeric"):
         parse_listen("node.example:4160")
+
+
+@pytest.mark.parametrize("host", ["224.0.0.1", "255.255.255.255", "[ff02::1]"])
+def test_what_no_single_machine_has_is_nothing_to_listen_on_or_to_advertise(host: str) -> None:
+    with pytest.raises(ConfigError, match="numeric address of this machine"):
+        parse_listen(f"{host}:4160")
+    with pytest.raises(ConfigError, match="the address that they use"):
+        parse_advertise(host)
+
+
+def test_what_to_advertise_is_an_address_or_a_name_with_a_port_or_without() -> None:
+    assert parse_advertise("192.0.2.1") == ("192.0.2.1", 0)
+    assert parse_advertise("node.example:5000") == ("node.example", 5000)
+    assert parse_advertise("[2001:db8::1]") == ("2001:db8::1", 0)
+    for wildcard in ("0.0.0.0", "::", "[::]:4160"):
+        with pytest.raises(ConfigError, match="the address that they use"):
+            parse_advertise(wildcard)
 
 
 def test_what_is_shown_can_be_parsed_again() -> None:

@@ -1,5 +1,6 @@
 """The data directory: ours or refused, with one line that says what to do."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -85,3 +86,23 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         path = Path("/proc/pastryd")
     with pytest.raises(StoreError, match="--data-dir"):
         DataDirectory(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.EACCES, "fix its permissions"),
+        (errno.EROFS, "mount it for writing"),
+        (errno.ENOSPC, "free some space"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EIO, "check the disk"),
+    ],
+)
+def test_the_advice_fits_what_the_system_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert advice in refusal(tmp_path)
