@@ -22,6 +22,7 @@ from pastryd.errors import (
     CorruptError,
     NotFoundError,
     UnderReplicatedError,
+    UnreachableError,
 )
 from pastryd.ids import ID_BYTES, NAME_BYTES, Name
 from pastryd.net.access_link import AccessLink, RefusedError, fail
