@@ -190,14 +190,18 @@ class Service:
             return
         if self._executor is not None:
             await asyncio.to_thread(self._executor.close)
-            with suppress(StoreError):
-                remember_peers(self._store, self._live_endpoints())
-                self._scrubber.save(clock())
+            # In a thread, too: a slow disk must not keep us from hearing that it takes too long.
+            await asyncio.to_thread(self._note_for_next_time, self._live_endpoints())
         store, self._store = self._store, None
         # A step that began goes on although its task was cancelled, and looks into the map.
         await asyncio.to_thread(self._scrubbing.acquire)
         store.close()
         self._scrubbing.release()
+
+    def _note_for_next_time(self, endpoints: list[Endpoint]) -> None:
+        with suppress(StoreError):
+            remember_peers(self._opened_store, endpoints)
+            self._scrubber.save(clock())
 
     async def wait_stopped(self) -> None:
         """Return when the node has stopped; raises what made it stop."""

@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from pastryd.cli.settings import PARSERS, PORT, Settings, load_settings
 
 SETTLED_S = 30.0
 """When a node that serves has forgotten how it started."""
+AT_ONCE_S = 3.0
+"""How long a node that is to stop at once waits for its disk."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -170,7 +173,18 @@ class _Signals:
         exits.handle(signal.SIGHUP, self.leave.set)
 
     def _interrupt(self) -> None:
-        (self.stop if self.leave.is_set() else self.leave).set()
+        if self.leave.is_set():
+            self._stop()
+        else:
+            self.leave.set()
+
+    def _stop(self) -> None:
+        """Stop at once, in the middle of a write if need be: nothing acknowledged is lost by it."""
+        if not self.stop.is_set():
+            self.stop.set()
+            watchdog = threading.Timer(AT_ONCE_S, _leave_the_disk_alone)
+            watchdog.daemon = True
+            watchdog.start()
 
     def stop_with_stdin(self) -> None:
         """Stop at once when stdin ends: whoever started us is gone (`pastryd devcluster`)."""
@@ -180,9 +194,17 @@ class _Signals:
             if not os.read(sys.stdin.fileno(), 4096):
                 loop.remove_reader(sys.stdin.fileno())
                 self.leave.set()
-                self.stop.set()
+                self._stop()
 
         loop.add_reader(sys.stdin.fileno(), readable)
+
+
+def _leave_the_disk_alone() -> None:
+    exits.complain(
+        "pastryd",
+        f"stopped before the disk had answered, for {AT_ONCE_S:g} s; what was acknowledged is safe",
+    )
+    os._exit(exits.UNEXPECTED)
 
 
 async def _first_of(*waits: Any) -> None:

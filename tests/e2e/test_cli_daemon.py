@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from tests.support.processes import (
     daemon_command,
     is_alive,
     pastry,
+    tool_command,
     wait_until,
 )
 
@@ -215,3 +217,41 @@ def test_no_process_of_a_simulation_outlives_it(tmp_path: Path) -> None:
         simulation.kill()
     assert pids
     wait_until(lambda: not any(map(is_alive, pids)), "all processes have ended", 15)
+
+
+SLOW_SYNCS = r"""
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static int slow(int call, int fd) {
+    if (access(getenv("SLOW_WHILE"), F_OK) == 0) sleep(60);
+    return syscall(call, fd);
+}
+int fsync(int fd) { return slow(SYS_fsync, fd); }
+int fdatasync(int fd) { return slow(SYS_fdatasync, fd); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler to slow the disk down with")
+def test_two_interrupts_stop_at_once_whatever_the_disk_does(start: Start, tmp_path: Path) -> None:
+    source, library, slow = tmp_path / "slow.c", tmp_path / "slow.so", tmp_path / "slow"
+    source.write_text(SLOW_SYNCS)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    node = start(LD_PRELOAD=str(library), SLOW_WHILE=str(slow))
+    address = ready_address(node)
+    key = pastry("put", "-", node=address, stdin=b"on disk").out.decode().strip()
+    slow.touch()
+    (tmp_path / "more").write_bytes(b"never acknowledged")
+    putting = Process(tool_command("put", "--node", address, str(tmp_path / "more")))
+    wait_until(
+        lambda: json.loads(pastry("status", "--json", node=address).out)["in_progress"]["puts"],
+        "a put that waits for the disk",
+    )
+    node.signal(signal.SIGINT)
+    node.event("handing_over")
+    node.signal(signal.SIGINT)
+    node.line_where(lambda line: "before the disk had answered" in line)
+    assert node.wait() == 1
+    putting.kill()
+    again = start()
+    assert pastry("get", key, node=ready_address(again)).out == b"on disk"
