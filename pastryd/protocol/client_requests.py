@@ -34,6 +34,9 @@ HOLDER_REPEATS_MAX = 3
 VERDICT_S = 1.0
 """What is left of a put's time, beyond that which an access node takes for it, when that is asked
 at the latest: it says how many copies there are, which who only waits never hears."""
+SLOW_WIRE_S = 30.0
+"""How long bulk goes through the access node after holders had no time for it: what both send to
+them at once would make a slow wire slower still."""
 
 
 class ClientRequests:
@@ -42,6 +45,7 @@ class ClientRequests:
     __slots__ = (
         "_answer_times",
         "_asked",
+        "_bulk_at",
         "_bulk_turns",
         "_calls",
         "_context",
@@ -61,6 +65,8 @@ class ClientRequests:
         self._offers = offers
         self._turns = Turns(self._send_request)
         self._bulk_turns = Turns(self._send_request, BULK_UNDER_WAY)
+        self._bulk_at = float("-inf")
+        """From when on holders are offered bulk."""
         self._calls: dict[int, Call] = {}
         self._asked: dict[int, Call] = {}
         """By the nonces that were sent."""
@@ -74,7 +80,7 @@ class ClientRequests:
         self._calls[call.request_id] = call
         if call.direct and call.is_bulk:
             # The access node bounds what it is given itself, and may be far from who is to hold it.
-            call.direct = bool(self._holders_to_ask(Name(call.name), call.verb, now))
+            call.direct = bool(self._holders_to_ask(call, now))
         if call.direct:
             self._turns_of(call).want(call, now)
         else:
@@ -100,7 +106,7 @@ class ClientRequests:
     def _send_request(self, call: Call, now: float) -> None:
         """Ask for the first time (again): with nonces that no earlier answer can match."""
         assert self.access is not None
-        peers = self._holders_to_ask(Name(call.name), call.verb, now) if call.direct else []
+        peers = self._holders_to_ask(call, now) if call.direct else []
         call.direct = bool(peers)
         peers = peers or [self.access]
         call.asked = {self._context.nonce(): peer for peer in peers}
@@ -128,9 +134,12 @@ class ClientRequests:
             most_s = HOLDER_PATIENCE_S
         return self._answer_time(call).wait_s(least_s, most_s)
 
-    def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
+    def _holders_to_ask(self, call: Call, now: float) -> list[Peer]:
         """Return one of those that should have an item, or all that are to store it."""
-        if verb is Verb.PUT:
+        name = Name(call.name)
+        if call.is_bulk and now < self._bulk_at:
+            return []
+        if call.verb is Verb.PUT:
             return self._ring.replicas(name, now)
         holder = self._ring.holder(name, now)
         return [] if holder is None else [holder]
@@ -173,6 +182,8 @@ class ClientRequests:
             if mute or call.repeats == HOLDER_REPEATS_MAX or now >= give_up_at:
                 for peer in mute:
                     self._ring.note_silence(peer, now)
+                if call.is_bulk and not mute:
+                    self._bulk_at = now + SLOW_WIRE_S
                 self._turn_to_access(call, now)
                 return
         # Who answered owes nothing, however long we waited: silence begins with this repetition.

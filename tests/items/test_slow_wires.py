@@ -5,9 +5,13 @@ from random import Random
 
 from pastryd.config import Config
 from pastryd.protocol.client_call import Question, Reply
+from pastryd.protocol.client_requests import SLOW_WIRE_S
 from pastryd.protocol.client_ring import LEARN_AFTER
 from pastryd.protocol.items import name_of
 from pastryd.sim.links import Uplink
+from pastryd.state.handle import Handle
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import Pull
 from pastryd.wire.verbs import AnswerStatus, Verb
 from tests.support.network import VirtualNetwork
 from tests.support.virtual_client import VirtualClient
@@ -50,6 +54,27 @@ class SlowRing:
 def test_what_a_slow_wire_has_no_time_for_is_told_by_the_access_node() -> None:
     replies = SlowRing(1.5e6).put_at_once(4)
     assert all(isinstance(reply, Reply) and reply.number for reply in replies)
+
+
+def test_after_a_slow_wire_bulk_goes_through_the_access_node_for_a_while() -> None:
+    ring = SlowRing(1.5e6)
+    client, network = ring.client, ring.network
+    ring.put_at_once(4)
+    network.links.uplinks.clear()
+    pullers: set[int] = set()
+
+    def note(data: bytes, sender: Handle) -> bytes:
+        if isinstance(decode(data), Pull):
+            pullers.add(sender.id)
+        return data
+
+    client.spoils = note
+    network.run(5)
+    for wait_s, number in ((0.0, 1), (SLOW_WIRE_S, 3)):
+        network.run(wait_s)
+        pullers.clear()
+        ring.put_at_once(1)
+        assert len(pullers) == number
 
 
 def test_more_than_a_wire_carries_waits_at_home() -> None:
