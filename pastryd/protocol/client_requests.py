@@ -98,10 +98,12 @@ class ClientRequests:
             self._drop(call, now)
 
     def postpone(self, lag_s: float) -> None:
-        """We stood still: nobody's silence during it counts."""
+        """We stood still: nobody's silence during it counts, and none of anybody's time."""
         for call in self._calls.values():
             call.asked_at += lag_s
             call.sent_at += lag_s
+            if call.asked or call.pulling is not None:  # the time of the others has not begun
+                call.deadline += lag_s
 
     def _send_request(self, call: Call, now: float) -> None:
         """Ask for the first time (again): with nonces that no earlier answer can match."""
