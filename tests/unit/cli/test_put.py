@@ -1,5 +1,6 @@
 """`pastry put` with a client that is none: what is said of which file."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -16,18 +17,19 @@ REFUSED = RefusedError("the nodes are full")
 
 
 class Client:
-    """Refuses what begins with `no`."""
+    """Refuses what begins with `no`, when so many others are done."""
+
+    def __init__(self, others: int) -> None:
+        self.others = others
 
     async def put(self, source: BinaryIO, progress: object) -> PutResult:
         data = source.read()
         if data.startswith(b"no"):
+            while self.others:
+                await asyncio.sleep(0.001)
             raise REFUSED
+        self.others -= 1
         return PutResult(sha256(data).hexdigest(), len(data), 3)
-
-
-@contextlib.asynccontextmanager
-async def connected(common: common.Common) -> AsyncIterator[Client]:
-    yield Client()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,10 @@ def test_of_several_files_the_one_that_failed_is_named(
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
+    @contextlib.asynccontextmanager
+    async def connected(common: common.Common) -> AsyncIterator[Client]:
+        yield Client(keys)
+
     monkeypatch.setattr(tool, "connected", connected)
     paths = [tmp_path / str(i) for i in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
