@@ -103,7 +103,8 @@ def named(subject: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, error.filename or subject) from None
+        name = subject if isinstance(error.filename, int) else error.filename
+        raise OSError(error.errno, error.strerror, name or subject) from None
 
 
 def handle(number: signal.Signals, callback: Callable[..., object], *arguments: object) -> None:

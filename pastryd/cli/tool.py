@@ -26,7 +26,7 @@ from pastryd.cli.files import (
     write_descriptor,
 )
 from pastryd.cli.in_order import in_order
-from pastryd.errors import ConfigError
+from pastryd.errors import ConfigError, PastryError
 
 if TYPE_CHECKING:
     from pastryd.client import Client, PutResult
@@ -58,6 +58,11 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
                     return await _put_one(client, file, bars), ""
                 except PutUnderReplicatedError as error:
                     return error.result, f"{file}: {error}"
+                except PastryError as error:
+                    if len(files) == 1:
+                        raise
+                    # Those behind it may have been told. Of its own: several may share the error.
+                    raise type(error)(f"{file}: {error}") from error
 
             async with contextlib.aclosing(in_order(files, put_file, is_small)) as outcomes:
                 async for file, (result, complaint) in outcomes:

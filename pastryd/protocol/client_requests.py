@@ -12,7 +12,7 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.client_call import DIRECT_SHARE, Call, NoReply, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
-from pastryd.protocol.client_window import Turns
+from pastryd.protocol.client_window import BULK_UNDER_WAY, Turns
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import verify
 from pastryd.protocol.pull_queue import PROBED_BYTES
@@ -31,6 +31,12 @@ HOLDER_PATIENCE_S = 0.25
 """How long a holder's disk may take at least, and a get at most, before it is asked again."""
 HOLDER_REPEATS_MAX = 3
 """Then the access node is asked to see to it, although they live."""
+VERDICT_S = 1.0
+"""What is left of a put's time, beyond that which an access node takes for it, when that is asked
+at the latest: it says how many copies there are, which who only waits never hears."""
+SLOW_WIRE_S = 30.0
+"""How long bulk goes through the access node after holders had no time for it: what both send to
+them at once would make a slow wire slower still."""
 
 
 class ClientRequests:
@@ -39,6 +45,8 @@ class ClientRequests:
     __slots__ = (
         "_answer_times",
         "_asked",
+        "_bulk_at",
+        "_bulk_turns",
         "_calls",
         "_context",
         "_offers",
@@ -56,6 +64,9 @@ class ClientRequests:
         self._ring = ring
         self._offers = offers
         self._turns = Turns(self._send_request)
+        self._bulk_turns = Turns(self._send_request, BULK_UNDER_WAY)
+        self._bulk_at = float("-inf")
+        """From when on holders are offered bulk."""
         self._calls: dict[int, Call] = {}
         self._asked: dict[int, Call] = {}
         """By the nonces that were sent."""
@@ -67,10 +78,16 @@ class ClientRequests:
     def begin(self, call: Call, now: float) -> None:
         """Ask when it is its turn; a call ends as a `Completion`, or by its `then`."""
         self._calls[call.request_id] = call
-        if call.direct and not call.is_bulk:
-            self._turns.want(call, now)
-        else:  # how much bulk is under way is for who puts it to decide (`net/put_window.py`)
+        if call.direct and call.is_bulk:
+            # The access node bounds what it is given itself, and may be far from who is to hold it.
+            call.direct = bool(self._holders_to_ask(call, now))
+        if call.direct:
+            self._turns_of(call).want(call, now)
+        else:
             self._send_request(call, now)
+
+    def _turns_of(self, call: Call) -> Turns:
+        return self._bulk_turns if call.is_bulk else self._turns
 
     def cancel(self, request_id: int, now: float) -> None:
         """Nobody waits for a request any more."""
@@ -81,15 +98,17 @@ class ClientRequests:
             self._drop(call, now)
 
     def postpone(self, lag_s: float) -> None:
-        """We stood still: nobody's silence during it counts."""
+        """We stood still: nobody's silence during it counts, and none of anybody's time."""
         for call in self._calls.values():
             call.asked_at += lag_s
             call.sent_at += lag_s
+            if call.asked or call.pulling is not None:  # the time of the others has not begun
+                call.deadline += lag_s
 
     def _send_request(self, call: Call, now: float) -> None:
         """Ask for the first time (again): with nonces that no earlier answer can match."""
         assert self.access is not None
-        peers = self._holders_to_ask(Name(call.name), call.verb, now) if call.direct else []
+        peers = self._holders_to_ask(call, now) if call.direct else []
         call.direct = bool(peers)
         peers = peers or [self.access]
         call.asked = {self._context.nonce(): peer for peer in peers}
@@ -117,9 +136,12 @@ class ClientRequests:
             most_s = HOLDER_PATIENCE_S
         return self._answer_time(call).wait_s(least_s, most_s)
 
-    def _holders_to_ask(self, name: Name, verb: Verb, now: float) -> list[Peer]:
+    def _holders_to_ask(self, call: Call, now: float) -> list[Peer]:
         """Return one of those that should have an item, or all that are to store it."""
-        if verb is Verb.PUT:
+        name = Name(call.name)
+        if call.is_bulk and now < self._bulk_at:
+            return []
+        if call.verb is Verb.PUT:
             return self._ring.replicas(name, now)
         holder = self._ring.holder(name, now)
         return [] if holder is None else [holder]
@@ -137,23 +159,33 @@ class ClientRequests:
         self._arm(call)
 
     def _arm(self, call: Call) -> None:
-        when = min(call.sent_at + call.wait_s, call.deadline)
+        when = min(call.sent_at + call.wait_s, self._give_up_at(call))
         call.timer = self._context.deadlines.arm(when, self._repeat, call)
+
+    def _give_up_at(self, call: Call) -> float:
+        """Return until when those who were asked may take."""
+        if not call.direct or call.verb is not Verb.PUT:
+            return call.deadline
+        until = call.deadline - self._context.config.put_timeout_s - VERDICT_S
+        return min(max(until, call.since + REPEAT_MAX_S), call.deadline)
 
     def _repeat(self, call: Call, now: float) -> None:
         # Others' answers may have shown that they take longer; who spoke since then is just busy.
         is_heard = all(peer.last_heard >= call.sent_at for peer in call.asked.values())
         usual_s = self._answer_wait_s(call, SILENCE_S if is_heard else REPEAT_MAX_S)
         call.wait_s = max(call.wait_s, usual_s)
-        if now < min(call.sent_at + call.wait_s, call.deadline):
+        give_up_at = self._give_up_at(call)
+        if now < min(call.sent_at + call.wait_s, give_up_at):
             self._arm(call)
             return
         if call.direct and now < call.deadline:
             # Who answered something else meanwhile is busy: others would only make it busier.
             mute = [p for p in call.asked.values() if p.last_heard <= now - call.wait_s]
-            if mute or call.repeats == HOLDER_REPEATS_MAX:
+            if mute or call.repeats == HOLDER_REPEATS_MAX or now >= give_up_at:
                 for peer in mute:
                     self._ring.note_silence(peer, now)
+                if call.is_bulk and not mute:
+                    self._bulk_at = now + SLOW_WIRE_S
                 self._turn_to_access(call, now)
                 return
         # Who answered owes nothing, however long we waited: silence begins with this repetition.
@@ -192,7 +224,7 @@ class ClientRequests:
         if not call.direct or call.verb is not Verb.PUT:
             self._context.stats.count("answers_unknown")
             return
-        if call.has_turn:
+        if not call.is_bulk:
             self._turns.on_answer(call, peer.srtt_s or 0.0, now)
         if message.status != StoreStatus.OK:
             self._turn_to_access(call, now)
@@ -298,12 +330,13 @@ class ClientRequests:
         del self._calls[call.request_id]
         if call.offered:
             self._offers.withdraw(Name(call.name))
-        self._turns.end(call, now)
+        self._turns_of(call).end(call, now)
 
     def check_invariants(self) -> None:
         """Assert what must hold between two steps."""
         assert len(self._offers) == sum(1 for call in self._calls.values() if call.offered)
         self._turns.check_invariants()
+        self._bulk_turns.check_invariants()
         for nonce, call in self._asked.items():
             assert nonce in call.asked and self._calls[call.request_id] is call
             assert call.timer is not None and call.pulling is None

@@ -14,6 +14,10 @@ from pastryd.protocol.client_call import Call
 
 UNDER_WAY_FIRST = 16
 UNDER_WAY_MAX = 64
+BULK_UNDER_WAY = 8
+"""Of items that each holder pulls, which are never prompt: as much as one large blob has under way
+(`net/put_window.py`), so that what is put beside it does not take the wire for so long that the
+time for all of it is over."""
 LATE_S = 0.1
 """How long a request may wait in queues, the disk's among them; a ring neighbour that is silent for
 not much longer is wondered about (`heartbeat_grace_s`, `probe_timeout_s`)."""
@@ -25,8 +29,8 @@ class ClientWindow:
 
     __slots__ = ("_halved_at", "_size")
 
-    def __init__(self) -> None:
-        self._size = float(UNDER_WAY_FIRST)
+    def __init__(self, first: int = UNDER_WAY_FIRST) -> None:
+        self._size = float(first)
         self._halved_at = NEVER
 
     @property
@@ -54,11 +58,12 @@ class Turns:
 
     __slots__ = ("_begin", "_taken", "_waiting", "window")
 
-    def __init__(self, begin: Callable[[Call, float], None]) -> None:
+    def __init__(self, begin: Callable[[Call, float], None], first: int = UNDER_WAY_FIRST) -> None:
+        """`first`: how many may be under way, until an answer that is told says otherwise."""
         self._begin = begin
         self._taken = 0
         self._waiting: deque[Call] = deque()
-        self.window = ClientWindow()
+        self.window = ClientWindow(first)
 
     def want(self, call: Call, now: float) -> None:
         """Begin a call as soon as it is its turn; only then its time begins to run."""

@@ -89,7 +89,7 @@ class Links:
             self.lost += 1
             return ()
         start = now
-        if self.uplinks:
+        if self.uplinks and sender != receiver:  # within one machine nothing leaves it
             uplink = self.uplinks.get(sender)
             if uplink is not None:
                 departed = uplink.departure(size + DATAGRAM_OVERHEAD_BYTES, now)

@@ -33,6 +33,8 @@ class AccessNode:
         self.context = Context(identity, config, rng)
         self.transfer = Transfer(self.context, self._read, verify)
         self.items: dict[Name, Value] = {}
+        self.documents: dict[Name, bytes] = {}
+        """Its own, which are pulled as items are."""
         self.requests: list[Verb] = []
         self.copies = 3
         self.document = b'{"id": "%032x", "padding": "%s"}' % (identity.id, b"x" * 3000)
@@ -104,7 +106,7 @@ class AccessNode:
         self.stalls.append(lag_s)
 
     def _read(self, name: Name, offset: int, length: int, then: Then, now: float) -> None:
-        value = self.items.get(name)
+        value = self.items.get(name, self.documents.get(name))
         if value is None:
             then(None, 0, now)
         else:
@@ -126,7 +128,7 @@ class AccessNode:
             self._send(message, peer, AnswerStatus.OK, 0, Name(b""), b'{"active": true}', now)
         elif message.verb == Verb.STATUS:
             document = self.document
-            self.items[name_of(document)] = document
+            self.documents[name_of(document)] = document
             self._send(message, peer, AnswerStatus.OK, 0, name_of(document), document, now)
         else:
             self._answer(message, peer, AnswerStatus.NOT_FOUND, now)

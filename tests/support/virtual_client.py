@@ -32,6 +32,8 @@ class VirtualClient:
         self.spoils: Callable[[bytes, Handle], bytes | None] = lambda data, sender: data
         """What becomes of a datagram on its way here; None: it is lost."""
         self.endpoint = (access.endpoint[0] if beside else "10.9.9.9", next(PORTS))
+        if beside:
+            network.place_beside(self.endpoint, access.endpoint)
         handle = Handle(network.rng.randbytes(32), "", 0, 1)
         self.session = ClientSession(handle, Config(), Random(9))
         self.results: dict[int, object] = {}

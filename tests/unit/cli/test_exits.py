@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import click
 import pytest
@@ -68,6 +69,22 @@ def test_an_unforeseen_error_is_a_bug_and_keeps_its_traceback() -> None:
 
     with pytest.raises(ZeroDivisionError):
         exits.run(command, "pastry", [])
+
+
+def test_of_a_descriptor_it_is_said_what_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+
+    @click.command()
+    def command() -> None:
+        with exits.named("photos"):
+            open(fd, "rb", closefd=False)  # noqa: SIM115 - a directory by now
+
+    with pytest.raises(SystemExit):
+        exits.run(command, "pastry", [])
+    os.close(fd)
+    assert capsys.readouterr().err.startswith("pastry: photos: Is a directory")
 
 
 @pytest.mark.parametrize("group", [common.cli, daemon.cli])

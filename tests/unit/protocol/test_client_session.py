@@ -271,6 +271,21 @@ def test_an_object_that_left_the_cache_before_it_was_pulled_is_asked_for_again()
     assert world.node.requests == [Verb.GET] * 2
 
 
+@pytest.mark.parametrize("size", [100, 200_000])
+def test_the_time_for_which_we_stood_still_is_not_an_access_nodes(size: int) -> None:
+    world = World()
+    world.connect()
+    value = world.rng.randbytes(size)
+    question = Question(Verb.PUT, name_of(value), size, value, 30.0)
+    request = world.client.ask(question, world.now)
+    world.client.outbox.datagrams.clear()
+    world.now += 60.0  # a laptop slept
+    world.client.report_stall(60.0, world.now)
+    world.client.handle_timer(world.now)
+    result = world.run(request)
+    assert isinstance(result, Reply) and result.status is AnswerStatus.OK
+
+
 def test_inline_bytes_that_are_not_the_object_are_corrupt() -> None:
     world = World()
     world.connect()

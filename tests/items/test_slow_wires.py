@@ -1,0 +1,86 @@
+"""A client beside its access node, whose replicas pull from it over a wire that is slow."""
+
+from collections.abc import Sequence
+from random import Random
+
+from pastryd.config import Config
+from pastryd.protocol.client_call import Question, Reply
+from pastryd.protocol.client_requests import SLOW_WIRE_S
+from pastryd.protocol.client_ring import LEARN_AFTER
+from pastryd.protocol.items import name_of
+from pastryd.sim.links import Uplink
+from pastryd.state.handle import Handle
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import Pull
+from pastryd.wire.verbs import AnswerStatus, Verb
+from tests.support.network import VirtualNetwork
+from tests.support.virtual_client import VirtualClient
+
+NODES = 8
+SIZE = 256 << 10
+TIMEOUT_S = Config().put_timeout_s + 5.0
+"""As `pastryd.client` waits."""
+
+
+class SlowRing:
+    """Nodes on slow wires, and a client beside one of them that knows the others."""
+
+    def __init__(self, bits_per_s: float) -> None:
+        self.network = VirtualNetwork(delay_s=0.0002)
+        self.network.ring(NODES)
+        self.rng = Random(4)
+        self.client = VirtualClient(self.network, self.network.nodes[0], beside=True)
+        for _ in range(LEARN_AFTER + 4 * NODES):
+            self.client.put(self.rng.randbytes(300))
+        for node in self.network.nodes:
+            self.network.links.uplinks[node.place] = Uplink(bits_per_s / 8, 256_000)
+        self.network.checked = False  # for each of so many datagrams it would take long
+
+    def put_at_once(self, count: int) -> Sequence[object]:
+        """Put so many items, all asked for at the same time; return how each ended."""
+        client = self.client
+        values = [self.rng.randbytes(SIZE) for _ in range(count)]
+        asked = [
+            client.session.ask(
+                Question(Verb.PUT, name_of(value), len(value), value, TIMEOUT_S), self.network.now
+            )
+            for value in values
+        ]
+        replies = [client.wait(request) for request in asked]
+        client.session.check_invariants()
+        return replies
+
+
+def test_what_a_slow_wire_has_no_time_for_is_told_by_the_access_node() -> None:
+    replies = SlowRing(1.5e6).put_at_once(4)
+    assert all(isinstance(reply, Reply) and reply.number for reply in replies)
+
+
+def test_after_a_slow_wire_bulk_goes_through_the_access_node_for_a_while() -> None:
+    ring = SlowRing(1.5e6)
+    client, network = ring.client, ring.network
+    ring.put_at_once(4)
+    network.links.uplinks.clear()
+    pullers: set[int] = set()
+
+    def note(data: bytes, sender: Handle) -> bytes:
+        if isinstance(decode(data), Pull):
+            pullers.add(sender.id)
+        return data
+
+    client.spoils = note
+    network.run(5)
+    for wait_s, number in ((0.0, 1), (SLOW_WIRE_S, 3)):
+        network.run(wait_s)
+        pullers.clear()
+        ring.put_at_once(1)
+        assert len(pullers) == number
+
+
+def test_more_than_a_wire_carries_waits_at_home() -> None:
+    replies = SlowRing(1e7).put_at_once(48)
+    # More where somebody was replaced who had it after all.
+    assert all(
+        isinstance(reply, Reply) and reply.status is AnswerStatus.OK and reply.number >= 3
+        for reply in replies
+    )

@@ -1,0 +1,64 @@
+"""`pastry put` with a client that is none: what is said of which file."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from pastryd.cli import common, exits, tool
+from pastryd.client import PutResult, RefusedError
+
+REFUSED = RefusedError("the nodes are full")
+"""One for all, as where nobody can be reached."""
+
+
+class Client:
+    """Refuses what begins with `no`, when so many others are done."""
+
+    def __init__(self, others: int) -> None:
+        self.others = others
+
+    async def put(self, source: BinaryIO, progress: object) -> PutResult:
+        data = source.read()
+        if data.startswith(b"no"):
+            while self.others:
+                await asyncio.sleep(0.001)
+            raise REFUSED
+        self.others -= 1
+        return PutResult(sha256(data).hexdigest(), len(data), 3)
+
+
+@pytest.mark.parametrize(
+    ("contents", "keys", "complaint"),
+    [
+        (["a", "no", "b"], 2, "pastry: {}: the nodes are full\n"),  # {}: the first that fails
+        (["a", "no", "no", "no"], 1, "pastry: {}: the nodes are full\n"),
+        (["no"], 0, "pastry: the nodes are full\n"),
+    ],
+)
+def test_of_several_files_the_one_that_failed_is_named(
+    contents: list[str],
+    keys: int,
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    @contextlib.asynccontextmanager
+    async def connected(common: common.Common) -> AsyncIterator[Client]:
+        yield Client(keys)
+
+    monkeypatch.setattr(tool, "connected", connected)
+    paths = [tmp_path / str(i) for i in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_text(content)
+    with pytest.raises(SystemExit) as left:
+        exits.run(common.cli, "pastry", ["put", *map(str, paths)])
+    assert left.value.code == exits.status_of(RefusedError())
+    out, err = capfdbinary.readouterr()
+    assert out.count(b"\n") == keys
+    assert err.decode() == complaint.format(paths[contents.index("no")])
