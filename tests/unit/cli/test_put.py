@@ -26,7 +26,7 @@ class Client:
         data = source.read()
         if data.startswith(b"no"):
             while self.others:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
             raise REFUSED
         self.others -= 1
         return PutResult(sha256(data).hexdigest(), len(data), 3)
