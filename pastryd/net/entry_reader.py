@@ -67,7 +67,15 @@ class EntryReader:
         known = await self._ask_for_more(key, _entries(key, entries))
         attempts = deque((entry, begin is None) for entry in known)
         bytes_left: int | None = None
-        while attempts:
+        asks_again = True
+        while True:
+            if not attempts and asks_again:
+                # Who holds the truth may have been silent for longer than it was waited for.
+                asks_again = False
+                later = [entry for entry in await self._ask(key) if entry not in known]
+                attempts.extend((entry, begin is None) for entry in later)
+            if not attempts:
+                break
             entry, checked = attempts.popleft()
             checked = checked or self._was_deceived
             if bytes_left is not None:
@@ -106,16 +114,18 @@ class EntryReader:
         answers = 1
         while len(told) >= RECORDS_MAX and answers < ANSWERS_MAX:
             answers += 1
-            try:
-                reply = await self._get(key, True)
-            except PastryError:
-                break
-            if reply.status is not AnswerStatus.INDEX:
-                break
-            told = _entries(key, reply.data)
+            told = await self._ask(key)
             times.update(told)
         chosen = [entry for entry, _ in times.most_common(ENTRIES_PER_KEY)]
         return sorted(chosen, key=lambda entry: entry.size)
+
+    async def _ask(self, key: Name) -> list[IndexEntry]:
+        """Return the entries that a key has now; none, where nobody can tell."""
+        try:
+            reply = await self._get(key, True)
+        except PastryError:
+            return []
+        return _entries(key, reply.data) if reply.status is AnswerStatus.INDEX else []
 
     async def _stream_entry(
         self, entry: IndexEntry, progress: Progress | None, checked: bool

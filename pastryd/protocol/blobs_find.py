@@ -7,15 +7,15 @@ while the leaf set stood still; otherwise it tries again until `get_timeout_s`, 
 "unreachable". A bad copy is fetched elsewhere, and its holder is offered the good one: who is
 offered an item that it holds reads and verifies its own copy first (`Blobs.on_store`).
 
-Index entries, which anybody may put at any key, end a search only when all of the replica set were
-asked: one that holds nothing but lies must not hide what the others hold.
+Index entries, which anybody may put at any key, end a search when most of the replica set hold the
+same one, or all of it were asked: one that holds nothing but lies must not hide what others hold.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from pastryd.config import OBJECT_BYTES_MAX
-from pastryd.ids import Name, position_of
+from pastryd.ids import Name, NodeId, position_of
 from pastryd.protocol import placement
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import ENTRIES_PER_KEY, is_record_of, verify
@@ -44,7 +44,9 @@ SLOW_RTOS = 40
 """Of `rto_initial_s`: for so long who was slower than others is not asked before them."""
 RETRY_MAX_S = 1.0
 FIND_ATTEMPTS = 2
-ENTRIES_SHARE = 0.25
+PATIENCE_RTOS = 4
+"""Of `rto_initial_s`: for so long at most entries wait for others. Who is told lies asks again
+(`entry_reader.py`)."""
 
 
 class Finder:
@@ -82,8 +84,7 @@ class Finder:
         self._add_holder = add_holder
         self._searches: dict[Name, Search] = {}
         self._slow = RecentlySlow()
-        self._patience_s = context.config.get_timeout_s * ENTRIES_SHARE
-        """How long the entries of few wait for who is silent: until it is known to be dead."""
+        self._patience_s = PATIENCE_RTOS * context.config.rto_initial_s
 
     def __len__(self) -> int:
         return len(self._searches)
@@ -155,10 +156,10 @@ class Finder:
             self._context.stats.count("searches_refused")
             then(Failure.BUSY, now)
             return
-        search = Search(name, then, now, now + self._context.config.get_timeout_s)
-        if own:
-            search.given[self._context.identity.id] = own
+        search = Search(name, then, now + self._context.config.get_timeout_s)
         self._searches[name] = search
+        if own:
+            self._note_entries(search, self._context.identity.id, own, now)
         self._begin(search, now)
 
     def _begin(self, search: Search, now: float) -> None:
@@ -294,9 +295,11 @@ class Finder:
         if found.records:
             records = tuple([r for r in found.records if is_record_of(name, r)])
             if records:
-                search.given[peer.id] = records
+                self._note_entries(search, peer.id, records, now)
                 if not search.wanted:
                     self._ask_who(search, now)
+                elif search.settled and not search.pulling:
+                    self._end_without(search, Failure.UNREACHABLE, now)
                 elif not search.pulling:
                     self._advance(search, now)
                 return
@@ -313,6 +316,18 @@ class Finder:
             return
         self._note_bad(search, (peer,))
         self._advance(search, now)
+
+    def _note_entries(
+        self, search: Search, holder: NodeId, records: tuple[bytes, ...], now: float
+    ) -> None:
+        if not search.given:
+            self._context.deadlines.arm(now + self._patience_s, self._tire, search)
+        search.given[holder] = records
+
+    def _tire(self, search: Search, now: float) -> None:
+        """Some have given entries, others are silent still."""
+        if not search.ended and not search.pulling:
+            self._end_without(search, Failure.UNREACHABLE, now)
 
     def _pull_from(self, search: Search, peer: Peer, size: int, now: float) -> None:
         """Pull from who has it; the others of the replica set join in if that takes long."""
@@ -380,7 +395,7 @@ class Finder:
             and search.version == self._context.leaf_set.version
         )
         large = len(self._context.leaf_set) >= self._context.config.leaf_set_size // 2
-        if search.agreed or (search.given and now >= search.since + self._patience_s):
+        if search.agreed:
             self._end_without(search, Failure.UNREACHABLE, now)
         elif certain and not search.unsure and large and not search.root_asked:
             self._ask_root(search, now)  # the root may know nodes that we do not

@@ -67,16 +67,14 @@ class Search:
         "replicas",
         "retry_s",
         "root_asked",
-        "since",
         "unsure",
         "version",
         "waiters",
         "wanted",
     )
 
-    def __init__(self, name: Name, then: ThenFound, now: float, deadline: float) -> None:
+    def __init__(self, name: Name, then: ThenFound, deadline: float) -> None:
         self.name = name
-        self.since = now
         self.position: Position = position_of(name)
         self.waiters: list[ThenFound] = [then]
         self.deadline = deadline
@@ -108,11 +106,21 @@ class Search:
         """
         return 2 * len(self.given) > self.wanted > 0
 
+    @property
+    def settled(self) -> bool:
+        """Whether more than half of the replica set hold one and the same index entry.
+
+        Then whatever the others say, the truth is among what was given, unless most of them lie.
+        """
+        return any(2 * held > self.wanted > 0 for held in self._votes().values())
+
+    def _votes(self) -> Counter[bytes]:
+        """Return each entry that was given, and how many hold it."""
+        return Counter(chain.from_iterable([dict.fromkeys(given) for given in self.given.values()]))
+
     def entries(self, rng: Random) -> Entries:
         """Return the entries that were given, those of most holders first, the others by chance."""
-        votes = Counter(
-            chain.from_iterable([dict.fromkeys(given) for given in self.given.values()])
-        )
+        votes = self._votes()
         records = list(votes)
         if len(records) > RECORDS_MAX:
             rng.shuffle(records)  # of too many none stays unseen

@@ -107,19 +107,24 @@ def test_nor_for_the_two_that_hold_the_true_entry(size: int, liar: int) -> None:
         assert result.records[0] == entry.encode(), "what more holders say comes first"
 
 
-def test_who_asks_waits_for_a_silent_replica_no_longer_than_two_questions_take() -> None:
-    world = World(12, seed=6)
+@pytest.mark.parametrize(
+    ("size", "silent", "within_s"), [(12, 1, 0.1), (40, 1, 0.75), (12, 2, 0.5)]
+)
+def test_who_asks_waits_for_silent_replicas_for_a_moment(
+    size: int, silent: int, within_s: float
+) -> None:
+    world = World(size, seed=6)
     key = name_of(b"a large blob")
     entry = IndexEntry(key, name_of(b"its manifest"), 5 << 20)
     world.put(world.live[0], entry.encode(), entry.name)
-    silent = world.replicas(key)[0]
-    world.network.hang(silent)
-    for node in world.live:
-        if node is not silent:
-            search = world.get(node, key)
-            assert search.result == Entries((entry.encode(),))
-            assert search.took_s < 0.3
-            world.network.run(0.01)
+    hung = world.replicas(key)[:silent]
+    for node in hung:
+        world.network.hang(node)
+    for node in [n for n in world.live if n not in hung][:8]:
+        search = world.get(node, key)
+        assert search.result == Entries((entry.encode(),))
+        assert search.took_s < within_s
+        world.network.run(0.01)
 
 
 def test_lies_alone_end_a_search_although_two_replicas_are_silent() -> None:
@@ -130,7 +135,7 @@ def test_lies_alone_end_a_search_although_two_replicas_are_silent() -> None:
     world.crash(silent)
     search = world.get(liar, key)
     assert isinstance(search.result, Entries)
-    assert search.took_s < world.network.config.get_timeout_s / 2
+    assert search.took_s < 0.7
 
 
 def test_a_hop_that_answers_with_a_lie_whatever_it_holds_does_not_end_a_search() -> None:

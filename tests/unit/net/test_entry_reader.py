@@ -5,7 +5,7 @@ from random import Random
 import msgpack
 import pytest
 
-from pastryd.errors import NotFoundError, UnreachableError
+from pastryd.errors import CorruptError, NotFoundError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net.entry_reader import ANSWERS_MAX, EntryReader
 from pastryd.protocol.client_call import Reply
@@ -93,6 +93,20 @@ async def test_what_cannot_be_reached_does_not_hide_a_larger_true_entry():
     lie = IndexEntry(entry.key, Name(bytes(32)), CHUNK_BYTES + 1)
     items.unreachable.add(lie.manifest)
     assert await read(items, entry.key, lie, entry) == data
+
+
+async def test_who_was_told_nothing_but_lies_asks_once_more():
+    items = Sampled(told=4)
+    data = Random(3).randbytes(3 * CHUNK_BYTES)
+    entry = items.add_blob(data)
+    lies = [items.add_lie(entry.key, chunks) for chunks in (2, 4)]
+    items.entries = [entry, *lies]
+    assert await read(items, entry.key, *lies) == data
+    assert items.asked == 1
+    items.entries = [*lies]
+    with pytest.raises(CorruptError):
+        await read(items, entry.key, *lies)
+    assert items.asked == 2
 
 
 class Sampled(Items):
