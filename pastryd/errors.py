@@ -15,8 +15,7 @@ def shortage(error: BaseException) -> str | None:
     """Return what the machine has run short of, and what to do, if that is what `error` means."""
     if isinstance(error, MemoryError):
         return (
-            "out of memory; give it more, or lower cache_bytes: a limit may be set by ulimit -v "
-            "or by the service manager"
+            "out of memory; give it more: a limit may be set by ulimit -v or by the service manager"
         )
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         return (

@@ -2,26 +2,15 @@
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pastryd.cli.common import Common
+from pastryd.cli.files import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from pastryd.net.put_window import Progress
-
-SMALL_BYTES = 1 << 20
-"""Files of up to so many are one object each: they are put several at a time."""
-
-
-def is_small(file: str) -> bool:
-    """Tell whether a file is a regular one and small; who cannot be asked is not."""
-    with contextlib.suppress(OSError):
-        status = os.stat(file)
-        return stat.S_ISREG(status.st_mode) and status.st_size <= SMALL_BYTES
-    return False
 
 
 @contextlib.contextmanager
@@ -67,7 +56,7 @@ class PutBars:
         """Yield what to tell one file's progress to."""
         if self._shared is not None:
             yield self._part_of(self._shared)
-        elif len(self._files) > 1 and size is not None and size <= SMALL_BYTES:
+        elif len(self._files) > 1 and size is not None and size <= CHUNK_BYTES:
             yield None
         else:
             with progress_bar(f"put {name}", size, self._common) as progress:

@@ -19,6 +19,7 @@ from pastryd.errors import ConfigError
 from pastryd.net.threads import in_thread
 
 CHUNK_BYTES = 1 << 20
+"""A file of up to so many is one object; longer ones, and pipes, are read in such pieces."""
 
 
 def check_readable(path: str) -> None:
@@ -40,6 +41,14 @@ def check_readable(path: str) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {_reason(error)}; nothing was put") from None
+
+
+def is_small(path: str) -> bool:
+    """Tell whether it is a regular file that makes one object; who cannot be asked is not."""
+    with contextlib.suppress(OSError):
+        status = os.stat(path)
+        return stat.S_ISREG(status.st_mode) and status.st_size <= CHUNK_BYTES
+    return False
 
 
 def checksum_line(key: str, path: str) -> str:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 import click
 
 from pastryd.cli import exits
-from pastryd.cli.bars import PutBars, is_small, progress_bar
+from pastryd.cli.bars import PutBars, progress_bar
 from pastryd.cli.common import Common, cli, command, connected
 from pastryd.cli.files import (
     OutputFile,
     check_readable,
     checksum_line,
+    is_small,
     open_descriptor,
     read_descriptor,
     write_descriptor,

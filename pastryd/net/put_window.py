@@ -1,6 +1,6 @@
-"""Items of one blob on their way to the access node: no more at a time than make it faster.
+"""Items of one blob on their way to who stores them: no more at a time than make it faster.
 
-Too many only wait for each other at the access node and the replicas, and whoever asks those for
+Too many only wait for each other at the replicas or the access node, and whoever asks those for
 something small waits behind them. So their number follows how long they wait, as TCP Vegas sets its
 window (Brakmo, Peterson 1995, section 3.2): time taken against that of an item sent alone. Knows
 how many copies the least replicated item has; not what they are.

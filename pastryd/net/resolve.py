@@ -79,7 +79,8 @@ def parse_listen(text: str) -> Endpoint:
 def parse_advertise(text: str) -> Endpoint:
     """Parse what others shall be told: an address or a name; port 0: the one we listen on."""
     host, port = parse_endpoint(text)
-    if _is_nobodys(host) or _is_wildcard(host):
+    address = _numeric(host)
+    if _is_nobodys(host) or (address is not None and address.is_unspecified):
         raise ConfigError(
             f"cannot advertise {text!r}: no other machine reaches this one there; give the address "
             "that they use"
@@ -90,18 +91,17 @@ def parse_advertise(text: str) -> Endpoint:
 
 def _is_nobodys(host: str) -> bool:
     """Tell whether no single machine has this address."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_multicast or address == IPv4Address("255.255.255.255")
+    address = _numeric(host)
+    broadcast = IPv4Address("255.255.255.255")
+    return address is not None and (address.is_multicast or address == broadcast)
 
 
-def _is_wildcard(host: str) -> bool:
+def _numeric(host: str) -> IPv4Address | IPv6Address | None:
+    """Return a numeric address; None: it is a name."""
     try:
-        return ip_address(host).is_unspecified
+        return ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 async def resolve(endpoint: Endpoint) -> list[Endpoint]:

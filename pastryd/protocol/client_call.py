@@ -117,6 +117,7 @@ class Call:
         self.direct = direct
         """Holders are asked, or may be; otherwise the access node."""
         self.is_bulk = offered and number >= PROBED_BYTES
+        """Takes a wire for so long that it takes no turn among small ones."""
         self.has_turn = False
         """Counts as one that holders are asked at one time."""
         self.asked: dict[int, Peer] = {}
