@@ -10,7 +10,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +20,9 @@ from pastryd.net.threads import in_thread
 
 CHUNK_BYTES = 1 << 20
 """A file of up to so many is one object; longer ones, and pipes, are read in such pieces."""
+
+BULK_BYTES = 16 << 20
+"""What is put in so short a time is over before it disturbs anybody."""
 
 
 def check_readable(path: str) -> None:
@@ -45,10 +48,27 @@ def check_readable(path: str) -> None:
 
 def is_small(path: str) -> bool:
     """Tell whether it is a regular file that makes one object; who cannot be asked is not."""
+    size = _regular_size(path)
+    return size is not None and size <= CHUNK_BYTES
+
+
+def are_bulk(paths: Sequence[str]) -> bool:
+    """Tell whether files have more than BULK_BYTES together, or are none of which that is known."""
+    total = 0
+    for path in paths:
+        size = _regular_size(path) if path != "-" else None
+        if size is None:
+            return True
+        total += size
+    return total > BULK_BYTES
+
+
+def _regular_size(path: str) -> int | None:
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        return stat.S_ISREG(status.st_mode) and status.st_size <= CHUNK_BYTES
-    return False
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+    return None
 
 
 def checksum_line(key: str, path: str) -> str:

@@ -19,6 +19,7 @@ from pastryd.cli.bars import PutBars, progress_bar
 from pastryd.cli.common import Common, cli, command, connected
 from pastryd.cli.files import (
     OutputFile,
+    are_bulk,
     check_readable,
     checksum_line,
     is_small,
@@ -28,6 +29,7 @@ from pastryd.cli.files import (
 )
 from pastryd.cli.in_order import in_order
 from pastryd.errors import ConfigError, PastryError
+from pastryd.priority import step_aside
 
 if TYPE_CHECKING:
     from pastryd.client import Client, PutResult
@@ -47,6 +49,8 @@ async def put(common: Common, files: tuple[str, ...]) -> int | None:
         raise ConfigError("stdin can be put once only; name - once")
     for file in files:
         check_readable(file)
+    if are_bulk(files):
+        step_aside()
     status = exits.OK
     async with connected(common) as client:
         from pastryd.client import PutUnderReplicatedError  # noqa: PLC0415

@@ -10,7 +10,6 @@ asyncio's own datagram endpoint would cost 18-32 µs per datagram; a socket of o
 """
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from pastryd.errors import PastryError, UnexpectedError, UnreachableError, short
 from pastryd.net.seal import Address, SessionTable
 from pastryd.net.sender import Sender
 from pastryd.net.udp import RECEIVE_BYTES, UdpSocket
+from pastryd.priority import let_others_run
 from pastryd.protocol.outbox import (
     Completion,
     Event,
@@ -59,8 +59,6 @@ clock: Callable[[], float] = partial(
 """Returns seconds that never jump back and go on while the machine sleeps."""
 
 _STOPPED = "this node, or this client, has stopped meanwhile"
-
-_let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Core(Protocol):
@@ -138,8 +136,8 @@ class Driver:
         self._spare = [bytearray(RECEIVE_BYTES)]
         self._bulk: deque[tuple[bytearray, int, int, Address]] = deque()
         """What was received and waits to be opened: buffer, bytes, step, sender's address."""
-        self._was_bulk = False
-        """This step opened or sent bulk."""
+        self._opened_bulk = False
+        """In this step."""
         self._futures: dict[int, asyncio.Future[object]] = {}
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when the driver has stopped; holds the exception if it stopped because of one."""
@@ -206,11 +204,9 @@ class Driver:
             step(*arguments)
             self._drain()
             self._arm()
-            if self._was_bulk:
-                # Between two pieces: a process that carries somebody's small message would wait for
-                # the rest of our time slice, some ms, else; and a get passes several of them.
-                self._was_bulk = False
-                _let_others_run()
+            if self._opened_bulk:
+                self._opened_bulk = False
+                let_others_run()
         except Exception as error:  # the one place: a core that failed half way must not go on
             self.fail(error)
 
@@ -256,7 +252,7 @@ class Driver:
             self._loop.call_soon(self.run, self._handle_bulk)
         self._open_train(memoryview(buffer)[:size], step, address, clock())
         self._spare.append(buffer)
-        self._was_bulk = True
+        self._opened_bulk = True
 
     def _open_train(self, train: memoryview, step: int, address: Address, now: float) -> None:
         for payloads, sender, is_hello in self._sessions.open_train(train, step, address, now):
@@ -308,7 +304,7 @@ class Driver:
         if incarnation != self._sessions.incarnation:
             self._incarnation_grew(incarnation)
             self._sessions.renew(incarnation)
-        self._was_bulk |= self._sender.send(outbox.datagrams, clock())
+        self._sender.send(outbox.datagrams, clock())
         outbox.datagrams.clear()
 
     def _watch_writable(self, wanted: bool) -> None:

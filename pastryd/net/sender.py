@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
 from pastryd.net.udp import TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, UdpSocket
+from pastryd.priority import let_others_run
 from pastryd.protocol.outbox import Destination
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
@@ -16,8 +17,8 @@ from pastryd.stats import Stats
 CONTROL_PAYLOAD_MAX = 512
 """What is larger is probably a segment: nothing smaller rides in its train, where it would wait."""
 
-BULK_TRAIN_BYTES = 16 << 10
-"""A train that long is bulk."""
+BULK_BYTES = 16 << 10
+"""What is sent in one go and longer than that is bulk."""
 
 SEND_QUEUE_BYTES_MAX = 2 << 20
 """What may wait for the kernel; more is dropped, as the network would."""
@@ -41,12 +42,10 @@ class Sender:
         self._unsent: deque[tuple[bytes, int, Endpoint]] = deque()
         """Trains, the size of their datagrams, and where they go."""
         self._unsent_bytes = 0
-        self._was_bulk = False
 
-    def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> bool:
-        """Seal and send messages in their order; return whether bulk was among them."""
+    def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> None:
+        """Seal and send messages in their order; after each piece of bulk others may run."""
         sessions, send, unsent = self._sessions, self._udp.send, self._unsent
-        self._was_bulk = False
         count, i = len(datagrams), 0
         while i < count:
             payload, destination = datagrams[i]
@@ -68,7 +67,8 @@ class Sender:
                 endpoint = destination
             if unsent or not send(sealed, endpoint):
                 self._keep_unsent(sealed, len(sealed), endpoint)
-        return self._was_bulk
+            if len(sealed) > BULK_BYTES:
+                let_others_run()
 
     def close(self) -> None:
         """Forget what waits."""
@@ -93,10 +93,11 @@ class Sender:
         if train is None:
             return
         step = len(payloads[0]) + OVERHEAD_BYTES
-        self._was_bulk |= len(train) > BULK_TRAIN_BYTES
         sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
         if sent < len(train):
             self._keep_unsent(train[sent:], step, receiver.endpoint)
+        if len(train) > BULK_BYTES:
+            let_others_run()
 
     def _keep_unsent(self, train: bytes, step: int, endpoint: Endpoint) -> None:
         if self._unsent_bytes + len(train) > SEND_QUEUE_BYTES_MAX:

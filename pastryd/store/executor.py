@@ -2,14 +2,18 @@
 
 Reads are answered at once, on the thread that asks: they are memory-mapped and cost microseconds.
 Writes go to one writer thread that takes all that wait into one `apply`: while one sync runs the
-next batch gathers, which is group commit without a timer. Knows no event loop, only `call_soon`.
+next batch gathers, which is group commit without a timer. Large batches, copied into the page cache
+for milliseconds, are applied on a thread that everybody else goes before (decision 0025). Knows no
+event loop, only `call_soon`.
 """
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from pastryd.errors import LocalProtocolError
+from pastryd.priority import step_aside
 from pastryd.protocol.outbox import (
     DeleteItem,
     ReadDone,
@@ -27,6 +31,9 @@ BATCH_BYTES_MAX = 16 << 20
 
 BATCH_WRITES_MAX = 4096
 
+BULK_BYTES = 256 << 10
+"""A batch of so many bytes of values is bulk."""
+
 PENDING_BYTES_MAX = 256 << 20
 PENDING_WRITES_MAX = 65_536
 """What waits for the disk at most. More is answered FAILED at once: the disk does not keep up."""
@@ -38,6 +45,7 @@ class StoreExecutor:
     """One writer thread in front of a store. All methods belong to the loop's thread."""
 
     __slots__ = (
+        "_bulk_thread",
         "_call_soon",
         "_closed",
         "_completed",
@@ -70,6 +78,7 @@ class StoreExecutor:
         self.pending_writes = 0
         self.refused_writes = 0
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._bulk_thread = ThreadPoolExecutor(1, "store-bulk", initializer=step_aside)
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -123,20 +132,27 @@ class StoreExecutor:
         """Be the writer thread: apply batch after batch until told to stop."""
         going_on = True
         while going_on:
-            batch, going_on = self._next_batch()
+            batch, batch_bytes, going_on = self._next_batch()
             if not batch:
                 continue
             try:
-                statuses = self._store.apply(batch)
+                if batch_bytes < BULK_BYTES:
+                    statuses = self._store.apply(batch)
+                else:
+                    statuses = self._bulk_thread.submit(self._store.apply, batch).result()
             except Exception as error:
                 # Our bug, or a store that is lost: it belongs to the driver, which stops the node.
                 # A dead writer that lets everybody wait would hide it.
                 self._tell(self._raise, error)
                 statuses = [WriteStatus.FAILED] * len(batch)
             self._tell(self._writes_done, batch, statuses)
+        self._bulk_thread.shutdown()
 
-    def _next_batch(self) -> tuple[list[_Write], bool]:
-        """Wait for a request and take all that are behind it, within bounds; False: the last."""
+    def _next_batch(self) -> tuple[list[_Write], int, bool]:
+        """Wait for a request and take all that are behind it, within bounds, and their bytes.
+
+        False: these are the last.
+        """
         batch: list[_Write] = []
         batch_bytes = 0
         request = self._queue.get()
@@ -144,12 +160,12 @@ class StoreExecutor:
             batch.append(request)
             batch_bytes += _size(request)
             if batch_bytes >= BATCH_BYTES_MAX or len(batch) >= BATCH_WRITES_MAX:
-                return batch, True
+                return batch, batch_bytes, True
             try:
                 request = self._queue.get_nowait()
             except Empty:
-                return batch, True
-        return batch, False
+                return batch, batch_bytes, True
+        return batch, batch_bytes, False
 
     def _tell(self, callback: Callable[..., None], *arguments: object) -> None:
         try:

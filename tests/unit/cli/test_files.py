@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from pastryd.cli.files import (
+    BULK_BYTES,
     OutputFile,
+    are_bulk,
     check_readable,
     checksum_line,
     open_descriptor,
@@ -201,3 +203,16 @@ def test_files_are_printed_as_sha256sum_prints_them(tmp_path: Path, name: str) -
 def test_a_missing_name_is_told_apart_from_no_name() -> None:
     with pytest.raises(ConfigError, match=r"^'': no such file"):
         check_readable("")
+
+
+def test_what_is_large_or_of_no_known_size_is_bulk(tmp_path: Path) -> None:
+    small, large, pipe = tmp_path / "small", tmp_path / "large", tmp_path / "pipe"
+    small.write_bytes(b"abc")
+    large.touch()
+    os.truncate(large, BULK_BYTES - 2)
+    os.mkfifo(pipe)
+    assert not are_bulk([str(small)] * 3)
+    assert not are_bulk([str(large)])
+    assert are_bulk([str(large), str(small)])
+    assert are_bulk(["-"])
+    assert are_bulk([str(small), str(pipe)])

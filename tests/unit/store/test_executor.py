@@ -1,5 +1,7 @@
 """The executor: reads at once, writes grouped, replies on the loop's thread, nothing unbounded."""
 
+import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -8,6 +10,7 @@ import pytest
 
 from pastryd.errors import LocalProtocolError
 from pastryd.ids import Name
+from pastryd.priority import NICE_MAX, NICER
 from pastryd.protocol.outbox import (
     DeleteItem,
     ReadDone,
@@ -155,6 +158,41 @@ def test_more_than_may_wait_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert loop.replies == [(2, WriteStatus.BUSY), (5, WriteStatus.BUSY)]
     assert (executor.pending_writes, executor.refused_writes) == (3, 2)
     store.gate.release(100)
+    executor.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_everybody_goes_before_a_bulk_write() -> None:
+    class NotingStore(MemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.nice: list[int] = []
+
+        def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
+            self.nice.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().apply(requests)
+
+    loop, store = Loop(), NotingStore()
+    executor = StoreExecutor(store, loop.completed, loop.call_soon)
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    for number, size in enumerate((1, executor_module.BULK_BYTES, 1)):
+        executor.submit(write(number, bytes(size)))
+        loop.run_one()
+    executor.close()
+    assert store.nice == [ours, min(ours + NICER, NICE_MAX), ours]
+    assert loop.replies == [(0, OK), (1, OK), (2, OK)]
+
+
+def test_a_bug_in_a_bulk_write_comes_out_as_any_other() -> None:
+    loop, store = Loop(), GatedStore()
+    store.error = ZeroDivisionError("bulk")
+    executor = StoreExecutor(store, loop.completed, loop.call_soon)
+    executor.submit(write(1, bytes(executor_module.BULK_BYTES)))
+    store.gate.release()
+    with pytest.raises(ZeroDivisionError, match="bulk"):
+        loop.run_one()
+    loop.run_one()
+    assert loop.replies == [(1, WriteStatus.FAILED)]
     executor.close()
 
 
