@@ -44,7 +44,8 @@ class Phase(Enum):
     CRUISE = 0.99
     """Slightly less than was measured: what was measured too high must not build a queue."""
     UP = 1.125
-    """And `UP_BYTES` per round trip: who has less gains more, so that shares become equal."""
+    """And `UP_BYTES` per round trip where a queue stands, for there may be others: who has less
+    gains more, so that shares become equal. Alone that much would only overflow a short queue."""
     DOWN = 0.75
 
 
@@ -153,7 +154,7 @@ class PathModel:
     def pace(self) -> float:
         """At how many bytes per second to ask, once the rate is known."""
         pace = self.phase.value * self.rate
-        if self.phase is Phase.UP:
+        if self.phase is Phase.UP and self.queued:
             pace += min(UP_BYTES / self.latency_min_s, UP_SHARE_MAX * self.rate)
         return pace
 

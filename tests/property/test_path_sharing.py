@@ -77,7 +77,8 @@ def _link(rtt_s: float, loss: float, queue_bytes: float, stations: int) -> Link:
 @pytest.mark.parametrize(
     ("rtt_s", "loss", "queue_bytes", "least", "twice_most"),
     [
-        (0.02, 0.0, 100_000, 0.92, 0.03),
+        (0.02, 0.0, 100_000, 0.92, 0.002),
+        (0.02, 0.01, 100_000, 0.92, 0.012),
         (0.02, 0.05, 250_000, 0.80, 0.08),
         (0.08, 0.01, 1_000_000, 0.80, 0.04),
     ],
