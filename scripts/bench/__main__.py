@@ -12,6 +12,7 @@
     python scripts/bench large       memory of client and nodes while 5 GiB are put and got
     python scripts/bench page        write the page and its plots again from the figures
 
+On a virtual machine --memory-in-use fills the page cache first (memory.py says why).
 `idle` counts the datagrams of its network namespace: with other traffic on the machine, run it as
 `unshare --net sh -c 'ip link set lo up; python scripts/bench idle'`.
 """
@@ -20,6 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,6 +30,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from bench import compare, curves, fairness, large, limits, results
 from bench.machine import describe
+from bench.memory import memory_in_use
 from bench.timing import run
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -55,6 +58,7 @@ def parse() -> argparse.Namespace:
             kind = whole_numbers if isinstance(default, list) else type(default)
             one.add_argument(f"--{option}", type=kind, default=default)
         one.add_argument("--write", action="store_true", help="renew docs/results/performance.*")
+        one.add_argument("--memory-in-use", action="store_true", help="fill the page cache first")
         one.set_defaults(work=work)
 
     command(
@@ -108,9 +112,12 @@ def main() -> None:
     """Run one benchmark."""
     options = parse()
     if options.work is not None:
-        machine = describe()
-        with TemporaryDirectory(prefix="pastryd-bench-") as directory:
-            figures = options.work(Path(directory), options)
+        machine = describe() | {"memory_in_use": options.memory_in_use}
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="pastryd-bench-")))
+            if options.memory_in_use:
+                stack.enter_context(memory_in_use(directory))
+            figures = options.work(directory, options)
         section = {"machine": machine, "figures": figures}
         json.dump({options.command: section}, sys.stdout, indent=2)
         print()

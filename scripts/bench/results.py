@@ -69,6 +69,8 @@ def _machine(machine: dict[str, Any]) -> str:
         f"{machine['date']}, {machine['cores']} cores ({machine['cpu']}), {machine['kernel']}",
         f"{machine['python']}, load {machine['load']} before it began",
     ]
+    if machine.get("memory_in_use"):
+        parts.append("memory in use")
     return f"*{', '.join(parts)}.*"
 
 
