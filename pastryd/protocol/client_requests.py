@@ -12,7 +12,7 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.client_call import DIRECT_SHARE, Call, NoReply, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
-from pastryd.protocol.client_window import BULK_UNDER_WAY, Turns
+from pastryd.protocol.client_window import BULK_BYTES_UNDER_WAY, Turns
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import verify
 from pastryd.protocol.pull_queue import PROBED_BYTES
@@ -64,7 +64,7 @@ class ClientRequests:
         self._ring = ring
         self._offers = offers
         self._turns = Turns(self._send_request)
-        self._bulk_turns = Turns(self._send_request, BULK_UNDER_WAY)
+        self._bulk_turns = Turns(self._send_request, BULK_BYTES_UNDER_WAY)
         self._bulk_at = float("-inf")
         """From when on holders are offered bulk."""
         self._calls: dict[int, Call] = {}
