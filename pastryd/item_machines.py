@@ -67,7 +67,14 @@ class ItemMachines:
             context, lambda key, payload, name, now: route(key, payload, name, now, False)
         )
         self.blobs = Blobs(
-            context, requests, storage, lookup, transfer.pull, transfer.add_holder, is_active
+            context,
+            requests,
+            storage,
+            lookup,
+            transfer.pull,
+            transfer.add_holder,
+            transfer.cancel,
+            is_active,
         )
         self.reconcile = Reconcile(
             context,

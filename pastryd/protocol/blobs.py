@@ -20,7 +20,8 @@ from pastryd.protocol.context import Context
 from pastryd.protocol.items import Value, verify
 from pastryd.protocol.lookup import BLOB_APPLICATION, Lookup
 from pastryd.protocol.outbox import WriteStatus
-from pastryd.protocol.pull_state import AddHolder, Pulled, PullItem, PullResult
+from pastryd.protocol.path_window import window_of
+from pastryd.protocol.pull_state import AddHolder, OnDone, Pulled, PullItem, PullResult
 from pastryd.protocol.put_state import ThenPut
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.search_state import ThenFound, read_records
@@ -47,11 +48,16 @@ STORES_MAX = 256
 """Items that others may have us pull at one time."""
 STORES_FEW = 16
 """Once half of them are, only who has had us pull fewer than so many may add to it."""
+STALE_S = 1.0
+"""When there is no room for more: whoever sent nothing of anything for so long makes room."""
 CHECKS_BURST = 32.0
 CHECKS_PER_S = 8.0
 """Copies of ours that one node may have us read and hash: up to 1 MiB for a datagram of theirs."""
 CHECKERS_MAX = 256
 OFFERS_JOINED_MAX = 64
+
+CancelPull = Callable[[Name, float, OnDone], None]
+"""`Transfer.cancel`."""
 
 _STATUS = {
     WriteStatus.OK: StoreStatus.OK,
@@ -62,6 +68,25 @@ _STATUS = {
 }
 
 
+class _Offered:
+    """An item that we were offered and pull."""
+
+    __slots__ = ("offers", "on_done", "since")
+
+    def __init__(self, peer: Peer, nonce: int, now: float) -> None:
+        self.offers = [(peer, nonce)]
+        """Who offered it; the first of them is charged for it."""
+        self.since = now
+        self.on_done: OnDone | None = None
+        """What the pull calls at its end; None: it is over, and what came is being written."""
+
+    def is_stale(self, now: float) -> bool:
+        """Tell whether none of them has sent us a segment of anything for a while."""
+        if self.on_done is None or now - self.since < STALE_S:
+            return False
+        return all(now - window_of(peer).progress_at >= STALE_S for peer, _ in self.offers)
+
+
 class Blobs(Application):
     """The blob machine of one node."""
 
@@ -69,6 +94,7 @@ class Blobs(Application):
 
     __slots__ = (
         "_add_holder",
+        "_cancel_pull",
         "_checks",
         "_context",
         "_finder",
@@ -91,6 +117,7 @@ class Blobs(Application):
         lookup: Lookup,
         pull: PullItem,
         add_holder: AddHolder,
+        cancel_pull: CancelPull,
         is_active: Callable[[], bool],
     ) -> None:
         self._context = context
@@ -99,10 +126,11 @@ class Blobs(Application):
         self._lookup = lookup
         self._pull = pull
         self._add_holder = add_holder
+        self._cancel_pull = cancel_pull
         self._finder = Finder(context, requests, storage, lookup, pull, add_holder, is_active)
         self._putter = Putter(context, requests, storage, lookup, pull)
-        self._storing: dict[Name, list[tuple[Peer, int]]] = {}
-        """Who offered what we pull; the first of them is charged for it."""
+        self._storing: dict[Name, _Offered] = {}
+        """The oldest first."""
         self._stores: Counter[NodeId] = Counter()
         """How many pulls each is charged for."""
         self._checks = TokenBuckets(CHECKS_PER_S, CHECKS_BURST, CHECKERS_MAX)
@@ -273,48 +301,64 @@ class Blobs(Application):
 
     def _pull_offered(self, message: Store, peer: Peer, now: float) -> None:
         nonce, name, size, _ = message
-        offers = self._storing.get(name)
-        if offers is not None:
-            if (peer, nonce) in offers:
+        offered = self._storing.get(name)
+        if offered is not None:
+            if (peer, nonce) in offered.offers:
                 return
-            if len(offers) < OFFERS_JOINED_MAX:
-                offers.append((peer, nonce))
+            if len(offered.offers) < OFFERS_JOINED_MAX:
+                offered.offers.append((peer, nonce))
                 self._add_holder(name, peer, now)
             return
-        if not self._has_room_for(peer):
+        if not self._has_room_for(peer) and not self._make_room_for(peer, now):
             self._context.stats.count("stores_refused")
             self._stored(peer, nonce, StoreStatus.BUSY, now)
             return
-        self._storing[name] = [(peer, nonce)]
+        offered = self._storing[name] = _Offered(peer, nonce, now)
         self._stores[peer.id] += 1
 
         def pulled(result: PullResult, now: float) -> None:
+            offered.on_done = None
             if isinstance(result, Pulled):
                 self._storage.write(name, result.value, written, now)
             elif result.corrupt:
                 self._context.stats.count("stores_corrupt")
-                answer(StoreStatus.CORRUPT, now)
+                self._end_offer(name, StoreStatus.CORRUPT, now)
             else:
-                answer(StoreStatus.FAILED, now)
+                self._end_offer(name, StoreStatus.FAILED, now)
 
         def written(status: WriteStatus, now: float) -> None:
-            answer(_STATUS[status], now)
+            self._end_offer(name, _STATUS[status], now)
 
-        def answer(status: StoreStatus, now: float) -> None:
-            self._stores[peer.id] -= 1
-            if not self._stores[peer.id]:
-                del self._stores[peer.id]
-            for offerer, offer_nonce in self._storing.pop(name):
-                self._stored(offerer, offer_nonce, status, now)
-
+        offered.on_done = pulled
         wait_s = self._context.config.put_timeout_s
         self._pull(name, size, (peer,), pulled, now, deadline_s=wait_s)
+
+    def _end_offer(self, name: Name, status: StoreStatus, now: float) -> None:
+        """Tell all who offered an item what has become of it."""
+        offers = self._storing.pop(name).offers
+        charged = offers[0][0].id
+        self._stores[charged] -= 1
+        if not self._stores[charged]:
+            del self._stores[charged]
+        for offerer, nonce in offers:
+            self._stored(offerer, nonce, status, now)
 
     def _has_room_for(self, peer: Peer) -> bool:
         """Tell whether a node may have us pull one item more: no one alone takes all the room."""
         pulled = len(self._storing)
         few = self._stores[peer.id] < STORES_FEW
         return pulled < STORES_MAX // 2 or (few and pulled < STORES_MAX)
+
+    def _make_room_for(self, peer: Peer, now: float) -> bool:
+        """Give up the oldest pull that is stale: several who send nothing can take all the room."""
+        if self._stores[peer.id] >= STORES_FEW:
+            return False
+        for name, offered in self._storing.items():
+            if offered.is_stale(now) and offered.on_done is not None:
+                self._cancel_pull(name, now, offered.on_done)
+                self._end_offer(name, StoreStatus.BUSY, now)
+                return True
+        return False
 
     # -- answers --
 

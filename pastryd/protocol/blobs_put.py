@@ -38,6 +38,9 @@ PATIENCE_S = 0.25
 longer where stores have taken longer."""
 PATIENCE_MAX_S = 2.0
 RETRY_S = 0.25
+REFUSED_MAX_S = 4.0
+"""Who says that it cannot keep an item, as with a broken disk, is asked again after `RETRY_S`, and
+twice as long each time up to this, if nobody else can take its place."""
 BUSY_WAIT_S = 0.05
 BUSY_REPEATS = 5
 """Who says BUSY is asked again after `BUSY_WAIT_S`, and twice as long each time: 1.6 s in all. To
@@ -214,7 +217,9 @@ class Putter:
         if put.ended:
             return
         self._context.stats.count("puts_retried")
-        put.failed.clear()
+        for node_id in list(put.failed):
+            if put.refused.get(node_id, (0.0, now))[1] <= now:
+                del put.failed[node_id]
         put.busy.clear()
         put.patience_s.clear()
         self._resolve(put, now)
@@ -253,7 +258,7 @@ class Putter:
                 elif status in (WriteStatus.FULL, WriteStatus.TOO_MANY):
                     put.full[own_id] = None
                 else:
-                    put.failed[own_id] = None
+                    self._note_refusal(put, own_id, now)
                 if not put.ended:
                     self._offer(put, now)
 
@@ -345,8 +350,11 @@ class Putter:
             elif answer.status == StoreStatus.FULL:
                 put.full[peer.id] = None
             else:
-                put.failed[peer.id] = None
                 self._context.stats.count("stores_failed")
+                if is_busy:
+                    put.failed[peer.id] = None
+                else:
+                    self._note_refusal(put, peer.id, now)
             if not put.ended:
                 self._offer(put, now)
 
@@ -354,6 +362,13 @@ class Putter:
         self._requests.ask(
             peer, message, answered, now, attempts=1, timeout_s=patience_s, measure=False
         )
+
+    def _note_refusal(self, put: Put, node_id: NodeId, now: float) -> None:
+        """Somebody says that it cannot keep it: others have their turn, and then it, later."""
+        wait_s, _ = put.refused.get(node_id, (RETRY_S / 2, now))
+        wait_s = min(2 * wait_s, REFUSED_MAX_S)
+        put.refused[node_id] = wait_s, now + wait_s
+        put.failed[node_id] = None
 
     def _wait_for_busy(self, put: Put, node_id: NodeId, now: float) -> bool:
         """Ask who is busy again in a moment; False: it was for long enough."""

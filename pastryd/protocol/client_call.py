@@ -69,6 +69,7 @@ class Call:
         "asked",
         "asked_at",
         "checked",
+        "copied_at",
         "copies",
         "data",
         "deadline",
@@ -124,6 +125,8 @@ class Call:
         """Who has not answered yet, by the nonce of what it was asked."""
         self.copies = 0
         """How many holders have stored it, if they were asked themselves."""
+        self.copied_at = now
+        """When the last of them said so."""
         self.asked_at = self.sent_at = now
         """Since when those in `asked` owe a word, and when they were asked last."""
         self.repeats = 0

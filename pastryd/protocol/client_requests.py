@@ -12,7 +12,7 @@ from pastryd.ids import NAME_BYTES, Name
 from pastryd.protocol.client_call import DIRECT_SHARE, Call, NoReply, Reply
 from pastryd.protocol.client_offers import Offers
 from pastryd.protocol.client_ring import ClientRing
-from pastryd.protocol.client_window import BULK_UNDER_WAY, Turns
+from pastryd.protocol.client_window import BULK_BYTES_UNDER_WAY, Turns
 from pastryd.protocol.context import Context
 from pastryd.protocol.items import verify
 from pastryd.protocol.pull_queue import PROBED_BYTES
@@ -64,7 +64,7 @@ class ClientRequests:
         self._ring = ring
         self._offers = offers
         self._turns = Turns(self._send_request)
-        self._bulk_turns = Turns(self._send_request, BULK_UNDER_WAY)
+        self._bulk_turns = Turns(self._send_request, BULK_BYTES_UNDER_WAY)
         self._bulk_at = float("-inf")
         """From when on holders are offered bulk."""
         self._calls: dict[int, Call] = {}
@@ -181,6 +181,7 @@ class ClientRequests:
         if call.direct and now < call.deadline:
             # Who answered something else meanwhile is busy: others would only make it busier.
             mute = [p for p in call.asked.values() if p.last_heard <= now - call.wait_s]
+            mute = mute or self._stuck(call, now)
             if mute or call.repeats == HOLDER_REPEATS_MAX or now >= give_up_at:
                 for peer in mute:
                     self._ring.note_silence(peer, now)
@@ -200,6 +201,21 @@ class ClientRequests:
         call.repeats += 1
         call.wait_s = min(2 * call.wait_s, REPEAT_MAX_S)
         self._transmit(call, now)
+
+    def _stuck(self, call: Call, now: float) -> list[Peer]:
+        """Return the one holder that has not got what all others have, though it speaks.
+
+        It pulls and pulls, and has answered nothing since they have: what is on its way to it, or
+        back, is lost. One that is only slow would have answered others of our requests.
+        """
+        if call.is_bulk or not call.copies or len(call.asked) > 1:
+            return []
+        if not call.offered and not call.repeats:
+            return []
+        since = max(call.copied_at, call.sent_at)
+        if now - since < call.wait_s / 2:
+            return []  # under load others take as long
+        return [p for p in call.asked.values() if not self._ring.has_answered(p, since)]
 
     def _turn_to_access(self, call: Call, now: float) -> None:
         """Those who should hold it did not help: the access node has the last word."""
@@ -229,9 +245,10 @@ class ClientRequests:
         if message.status != StoreStatus.OK:
             self._turn_to_access(call, now)
             return
-        self._ring.note_answer(peer)
+        self._ring.note_answer(peer, now)
         del self._asked[message.nonce], call.asked[message.nonce]
         call.copies += 1
+        call.copied_at = now
         if not call.asked:
             self._note_time(call, now)
             reply = Reply(AnswerStatus.OK, call.copies, b"", b"", now - call.since)
@@ -258,7 +275,7 @@ class ClientRequests:
             status = status if whole else AnswerStatus.CORRUPT
         if call.direct:
             self._turns.on_answer(call, peer.srtt_s or 0.0, now)
-            self._ring.note_answer(peer)
+            self._ring.note_answer(peer, now)
             if call.verb is not Verb.GET or status is not AnswerStatus.OK:
                 self._turn_to_access(call, now)
                 return

@@ -53,7 +53,7 @@ class _Backoff:
 class _Member:
     """One node near the access node."""
 
-    __slots__ = ("backoff", "endpoint", "greeted_at", "id", "nonce", "rtt_s")
+    __slots__ = ("answered_at", "backoff", "endpoint", "greeted_at", "id", "nonce", "rtt_s")
 
     def __init__(self, node_id: NodeId, endpoint: Endpoint, backoff: _Backoff) -> None:
         self.id = node_id
@@ -63,6 +63,8 @@ class _Member:
         self.greeted_at = 0.0
         self.rtt_s = SILENT
         """Of the last greeting; `SILENT`: not answered, or silent since."""
+        self.answered_at = float("-inf")
+        """When it answered a request last."""
 
 
 @dataclass(slots=True)
@@ -216,11 +218,17 @@ class ClientRing:
             peer.sample_rtt(member.rtt_s)
         return True
 
-    def note_answer(self, peer: Peer) -> None:
+    def note_answer(self, peer: Peer, now: float) -> None:
         """Who answers may be greeted soon, should it ever fall silent."""
         member = self._members.get(peer.id)
         if member is not None:
             member.backoff.wait_s = GREET_S
+            member.answered_at = now
+
+    def has_answered(self, peer: Peer, since: float) -> bool:
+        """Tell whether a member has answered any request since; of others nobody knows: True."""
+        member = self._members.get(peer.id)
+        return member is None or member.answered_at >= since
 
     def note_silence(self, peer: Peer, now: float) -> None:
         """Who does not answer at once is not asked until it answers a greeting."""

@@ -14,10 +14,11 @@ from pastryd.protocol.client_call import Call
 
 UNDER_WAY_FIRST = 16
 UNDER_WAY_MAX = 64
-BULK_UNDER_WAY = 8
-"""Of items that each holder pulls, which are never prompt: as much as one large blob has under way
-(`net/put_window.py`), so that what is put beside it does not take the wire for so long that the
-time for all of it is over."""
+BULK_BYTES_UNDER_WAY = 2 << 20
+BULK_ITEM_BYTES_MAX = BULK_BYTES_UNDER_WAY // 8
+"""Of items that each holder pulls, which are never prompt: so many bytes, or eight that are longer,
+as one large blob has under way (`net/put_window.py`): what is put beside it must not take the wire
+for so long that the time for all of it is over."""
 LATE_S = 0.1
 """How long a request may wait in queues, the disk's among them; a ring neighbour that is silent for
 not much longer is wondered about (`heartbeat_grace_s`, `probe_timeout_s`)."""
@@ -29,8 +30,8 @@ class ClientWindow:
 
     __slots__ = ("_halved_at", "_size")
 
-    def __init__(self, first: int = UNDER_WAY_FIRST) -> None:
-        self._size = float(first)
+    def __init__(self) -> None:
+        self._size = float(UNDER_WAY_FIRST)
         self._halved_at = NEVER
 
     @property
@@ -54,16 +55,18 @@ class ClientWindow:
 
 
 class Turns:
-    """Who has its turn, and who waits for it."""
+    """Who has its turn, and who waits for it: small ones by number, bulk by its bytes."""
 
-    __slots__ = ("_begin", "_taken", "_waiting", "window")
+    __slots__ = ("_begin", "_bulk_bytes", "_taken", "_waiting", "window")
 
-    def __init__(self, begin: Callable[[Call, float], None], first: int = UNDER_WAY_FIRST) -> None:
-        """`first`: how many may be under way, until an answer that is told says otherwise."""
+    def __init__(self, begin: Callable[[Call, float], None], bulk_bytes: int = 0) -> None:
+        """`bulk_bytes`: how many of bulk may be under way; 0: these are the turns of small ones."""
         self._begin = begin
+        self._bulk_bytes = bulk_bytes
         self._taken = 0
+        """Requests, or bytes, that have their turn."""
         self._waiting: deque[Call] = deque()
-        self.window = ClientWindow(first)
+        self.window = ClientWindow()
 
     def want(self, call: Call, now: float) -> None:
         """Begin a call as soon as it is its turn; only then its time begins to run."""
@@ -71,7 +74,7 @@ class Turns:
         self._go_on(now)
 
     def on_answer(self, call: Call, round_trip_s: float, now: float) -> None:
-        """Take in that a holder, so far away, has answered what it was asked for a call."""
+        """Take in that a holder, so far away, has answered what it was asked for a small call."""
         self.window.on_answer(call.sent_at, round_trip_s, self._taken, now)
         if self._waiting:
             self._go_on(now)
@@ -80,22 +83,30 @@ class Turns:
         """A call needs no turn, or no longer; harmless if it has none."""
         if call.has_turn:
             call.has_turn = False
-            self._taken -= 1
+            self._taken -= self._cost(call)
             if self._waiting:
                 self._go_on(now)
         elif call in self._waiting:
             self._waiting.remove(call)
 
+    def _cost(self, call: Call) -> int:
+        return min(call.number, BULK_ITEM_BYTES_MAX) if self._bulk_bytes else 1
+
+    @property
+    def _room(self) -> int:
+        return (self._bulk_bytes or self.window.requests) - self._taken
+
     def _go_on(self, now: float) -> None:
-        while self._waiting and self._taken < self.window.requests:
+        while self._waiting and self._cost(self._waiting[0]) <= self._room:
             call = self._waiting.popleft()
             call.deadline += now - call.since
             call.since = now
             call.has_turn = True
-            self._taken += 1
+            self._taken += self._cost(call)
             self._begin(call, now)
 
     def check_invariants(self) -> None:
         """Assert what must hold between two steps."""
         assert 1 <= self.window.requests <= UNDER_WAY_MAX
-        assert self._taken >= self.window.requests or not self._waiting
+        assert 0 <= self._taken <= (self._bulk_bytes or UNDER_WAY_MAX)
+        assert not self._waiting or self._cost(self._waiting[0]) > self._room

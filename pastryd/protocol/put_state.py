@@ -45,6 +45,7 @@ class Put:
         "pinned",
         "position",
         "queried",
+        "refused",
         "resolving",
         "retry",
         "size",
@@ -72,6 +73,8 @@ class Put:
         """How often each said that it has no time."""
         self.durable: dict[NodeId, None] = {}
         self.failed: dict[NodeId, None] = {}
+        self.refused: dict[NodeId, tuple[float, float]] = {}
+        """Who said that it cannot: for how long it is not asked, and until when."""
         self.full: dict[NodeId, None] = {}
         self.given_up: dict[NodeId, None] = {}
         """Failed or were suspected at any time: asked again, but who took their place counts."""

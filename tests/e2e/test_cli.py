@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pastryd.cli.entry import OPEN_FILES_LEAST
 from tests.support.processes import (
     TOP,
     RingNode,
@@ -354,6 +355,27 @@ def test_ctrl_c_while_a_program_is_loaded_is_no_traceback(tmp_path: Path, progra
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("program", ["pastry", "pastryd"])
+@pytest.mark.parametrize("limit", [5, 6, 10, 15, OPEN_FILES_LEAST - 1])
+def test_too_few_open_files_are_told_in_one_line(tmp_path: Path, program: str, limit: int) -> None:
+    command = {
+        "pastry": ["ping", "--node", "127.0.0.1:1", "--timeout", "1"],
+        "pastryd": ["start", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data")],
+    }[program]
+    call = f"from pastryd.cli.entry import {program}; {program}()"
+    limited = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh"]
+    done = subprocess.run(
+        [*limited, sys.executable, "-c", call, *command],
+        capture_output=True,
+        env=environment(PYTHONPATH=str(TOP)),
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    line = f"{program}: {limit} open files are too few; raise the limit (ulimit -n) to 32 or more\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
 def test_a_closed_terminal_ends_a_command_in_order_unless_nohup_says_no(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from random import Random
 
+import pytest
+
 from pastryd.config import Config
 from pastryd.protocol.client_call import Question, Reply
 from pastryd.protocol.client_requests import SLOW_WIRE_S
@@ -36,10 +38,10 @@ class SlowRing:
             self.network.links.uplinks[node.place] = Uplink(bits_per_s / 8, 256_000)
         self.network.checked = False  # for each of so many datagrams it would take long
 
-    def put_at_once(self, count: int) -> Sequence[object]:
+    def put_at_once(self, count: int, size: int = SIZE) -> Sequence[object]:
         """Put so many items, all asked for at the same time; return how each ended."""
         client = self.client
-        values = [self.rng.randbytes(SIZE) for _ in range(count)]
+        values = [self.rng.randbytes(size) for _ in range(count)]
         asked = [
             client.session.ask(
                 Question(Verb.PUT, name_of(value), len(value), value, TIMEOUT_S), self.network.now
@@ -77,10 +79,26 @@ def test_after_a_slow_wire_bulk_goes_through_the_access_node_for_a_while() -> No
         assert len(pullers) == number
 
 
-def test_more_than_a_wire_carries_waits_at_home() -> None:
-    replies = SlowRing(1e7).put_at_once(48)
+@pytest.mark.parametrize(("count", "size"), [(48, SIZE), (180, 70_000)])
+def test_more_than_a_wire_carries_waits_at_home(count: int, size: int) -> None:
+    replies = SlowRing(1e7).put_at_once(count, size)
     # More where somebody was replaced who had it after all.
     assert all(
         isinstance(reply, Reply) and reply.status is AnswerStatus.OK and reply.number >= 3
         for reply in replies
     )
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(70_000, 29), (300_000, 8), (1 << 20, 8)])
+def test_as_many_are_with_holders_as_are_two_mebibytes_or_eight(size: int, at_once: int) -> None:
+    ring = SlowRing(1e9)
+    session, now = ring.client.session, ring.network.now
+    values = [ring.rng.randbytes(size) for _ in range(40)]
+    questions = [Question(Verb.PUT, name_of(value), size, value, TIMEOUT_S) for value in values]
+    asked = [session.ask(question, now) for question in questions]
+    ring.client.drain()
+    assert sum(bool(call.asked) for call in session._requests._calls.values()) == at_once
+    session.check_invariants()
+    for request in asked:
+        reply = ring.client.wait(request)
+        assert isinstance(reply, Reply) and reply.status is AnswerStatus.OK
