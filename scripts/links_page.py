@@ -54,8 +54,8 @@ def page(rows: Sequence[Row], when: str) -> list[str]:
         " queue of 100 KB,",
         "and no more than twice as much for one of two pulls, or of a pull and a TCP flow."
         " The kernel's own choice for TCP is bbr.",
-        "Why some are missed: [decision 0019]"
-        "(../decisions/0019-rate-and-latency-set-the-window.md).",
+        "What random loss strikes is sent twice whatever one does. How it came about: "
+        "[decision 0019](../decisions/0019-rate-and-latency-set-the-window.md).",
         "",
         "## One pull, from its first packet to its last",
         "",
