@@ -147,6 +147,7 @@ class StoreExecutor:
             else:
                 self._bulk.put(batch)
                 self._bulk_applied.get()  # writes keep their order
+            del batch
         self._bulk.put(None)
 
     def _run_bulk(self) -> None:
@@ -154,6 +155,7 @@ class StoreExecutor:
         step_aside()
         while (batch := self._bulk.get()) is not None:
             self._apply(batch)
+            del batch  # up to 16 MiB, which would stay until there is bulk again
             self._bulk_applied.put(None)
 
     def _apply(self, batch: Sequence[_Write]) -> None:

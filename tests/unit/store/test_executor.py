@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
@@ -78,7 +79,7 @@ class Loop:
             self.replies.append((reply.ticket, (data, reply.size)))
 
 
-def write(number: int, value: bytes = b"abc") -> WriteItem:
+def write(number: int, value: bytes | bytearray = b"abc") -> WriteItem:
     return WriteItem(number, name_of(number), value)
 
 
@@ -234,6 +235,27 @@ def test_all_threads_are_there_from_the_start_and_gone_at_the_end() -> None:
     assert threading.active_count() == begun
     executor.close()
     assert threading.active_count() == before
+
+
+def test_what_is_written_is_not_kept_in_memory() -> None:
+    class Tracked(bytearray):
+        """Can be referred to weakly."""
+
+    class ForgetfulStore(MemoryStore):
+        def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
+            return [OK] * len(requests)
+
+    loop = Loop()
+    executor = StoreExecutor(ForgetfulStore(), loop.completed, loop.call_soon)
+    value = Tracked(executor_module.BULK_BYTES)
+    still_there = weakref.ref(value)
+    executor.submit(write(1, value))
+    del value
+    loop.run_one()
+    executor.submit(write(2))
+    loop.run_one()
+    assert still_there() is None
+    executor.close()
 
 
 def test_close_finishes_what_was_accepted_and_takes_no_more() -> None:
