@@ -56,7 +56,7 @@ def are_bulk(paths: Sequence[str]) -> bool:
     """Tell whether files have more than BULK_BYTES together, or are none of which that is known."""
     total = 0
     for path in paths:
-        size = _regular_size(path) if path != "-" else None
+        size = _regular_size(path)
         if size is None:
             return True
         total += size
@@ -64,6 +64,8 @@ def are_bulk(paths: Sequence[str]) -> bool:
 
 
 def _regular_size(path: str) -> int | None:
+    if path == "-":  # stdin, whatever file has that name
+        return None
     with contextlib.suppress(OSError):
         status = os.stat(path)
         if stat.S_ISREG(status.st_mode):

@@ -355,6 +355,7 @@ class Blobs(Application):
             return False
         for name, offered in self._storing.items():
             if offered.is_stale(now) and offered.on_done is not None:
+                self._context.stats.count("stores_refused")
                 self._cancel_pull(name, now, offered.on_done)
                 self._end_offer(name, StoreStatus.BUSY, now)
                 return True

@@ -84,10 +84,10 @@ class Turns:
         if call.has_turn:
             call.has_turn = False
             self._taken -= self._cost(call)
-            if self._waiting:
-                self._go_on(now)
         elif call in self._waiting:
-            self._waiting.remove(call)
+            self._waiting.remove(call)  # perhaps in front of one that there is room for
+        if self._waiting:
+            self._go_on(now)
 
     def _cost(self, call: Call) -> int:
         return min(call.number, BULK_ITEM_BYTES_MAX) if self._bulk_bytes else 1

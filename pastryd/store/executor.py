@@ -3,13 +3,12 @@
 Reads are answered at once, on the thread that asks: they are memory-mapped and cost microseconds.
 Writes go to one writer thread that takes all that wait into one `apply`: while one sync runs the
 next batch gathers, which is group commit without a timer. Large batches, copied into the page cache
-for milliseconds, are applied on a thread that everybody else goes before (decision 0025). Knows no
+for milliseconds, are applied on a second one that everybody goes before (decision 0025). Knows no
 event loop, only `call_soon`.
 """
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
 from pastryd.errors import LocalProtocolError
@@ -42,16 +41,17 @@ _Write = WriteItem | DeleteItem
 
 
 class StoreExecutor:
-    """One writer thread in front of a store. All methods belong to the loop's thread."""
+    """The writer threads in front of a store. All methods belong to the loop's thread."""
 
     __slots__ = (
-        "_bulk_thread",
+        "_bulk",
+        "_bulk_applied",
         "_call_soon",
         "_closed",
         "_completed",
         "_queue",
         "_store",
-        "_thread",
+        "_threads",
         "_ticket",
         "pending_bytes",
         "pending_writes",
@@ -64,7 +64,7 @@ class StoreExecutor:
         completed: Callable[[StoreReply], None],
         call_soon: Callable[..., object],
     ) -> None:
-        """Start the writer.
+        """Start the writers: later there may be no room for a thread.
 
         `completed` is called on the loop's thread only: for reads from within `submit`, for writes
         through `call_soon(callback, *arguments)`, which must be callable from any thread.
@@ -78,9 +78,15 @@ class StoreExecutor:
         self.pending_writes = 0
         self.refused_writes = 0
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
-        self._bulk_thread = ThreadPoolExecutor(1, "store-bulk", initializer=step_aside)
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        self._bulk: SimpleQueue[list[_Write] | None] = SimpleQueue()
+        self._bulk_applied: SimpleQueue[None] = SimpleQueue()
+        # Daemons: a disk that hangs must not keep the process from its end.
+        self._threads = [
+            threading.Thread(target=self._run, name="store-writer", daemon=True),
+            threading.Thread(target=self._run_bulk, name="store-bulk", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, request: StoreRequest) -> None:
         """Take a request. Values must not be changed before their reply.
@@ -108,11 +114,12 @@ class StoreExecutor:
         self._queue.put(request)
 
     def close(self) -> None:
-        """Finish what was accepted, then stop the writer. The replies are with `call_soon` then."""
+        """Finish what was accepted, then stop. The replies are with `call_soon` then."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _read_done(self, data: memoryview | None, size: int) -> None:
         # The ticket is taken before anyone is told, who may submit another read.
@@ -135,18 +142,31 @@ class StoreExecutor:
             batch, batch_bytes, going_on = self._next_batch()
             if not batch:
                 continue
-            try:
-                if batch_bytes < BULK_BYTES:
-                    statuses = self._store.apply(batch)
-                else:
-                    statuses = self._bulk_thread.submit(self._store.apply, batch).result()
-            except Exception as error:
-                # Our bug, or a store that is lost: it belongs to the driver, which stops the node.
-                # A dead writer that lets everybody wait would hide it.
-                self._tell(self._raise, error)
-                statuses = [WriteStatus.FAILED] * len(batch)
-            self._tell(self._writes_done, batch, statuses)
-        self._bulk_thread.shutdown()
+            if batch_bytes < BULK_BYTES:
+                self._apply(batch)
+            else:
+                self._bulk.put(batch)
+                self._bulk_applied.get()  # writes keep their order
+            del batch
+        self._bulk.put(None)
+
+    def _run_bulk(self) -> None:
+        """Be the thread that applies bulk."""
+        step_aside()
+        while (batch := self._bulk.get()) is not None:
+            self._apply(batch)
+            del batch  # up to 16 MiB, which would stay until there is bulk again
+            self._bulk_applied.put(None)
+
+    def _apply(self, batch: Sequence[_Write]) -> None:
+        try:
+            statuses = self._store.apply(batch)
+        except Exception as error:
+            # Our bug, or a store that is lost: it belongs to the driver, which stops the node.
+            # A dead writer that lets everybody wait would hide it.
+            self._tell(self._raise, error)
+            statuses = [WriteStatus.FAILED] * len(batch)
+        self._tell(self._writes_done, batch, statuses)
 
     def _next_batch(self) -> tuple[list[_Write], int, bool]:
         """Wait for a request and take all that are behind it, within bounds, and their bytes.

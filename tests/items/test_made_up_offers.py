@@ -80,6 +80,23 @@ def test_several_who_never_send_hold_all_the_room_for_a_moment(
     )
 
 
+def test_who_makes_room_is_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "STORES_MAX", 2 * STORES_FEW)
+    world = World(6, seed=5)
+    victim, *liars = world.live[:4]
+    for liar in liars:
+        mute(world, liar)
+    for liar in liars[:2]:
+        offer_air(world, liar, victim, STORES_FEW)
+        world.network.run(0.01)
+    refused = victim.core.stats.counters
+    assert "stores_refused" not in refused
+    world.network.run(1.1)
+    offer_air(world, liars[2], victim, 3)
+    world.network.run(0.01)
+    assert refused["stores_refused"] == 3
+
+
 def test_who_sends_slowly_keeps_its_room() -> None:
     world = World(6, seed=5)
     slow, victim = world.live[4], world.live[2]

@@ -102,3 +102,18 @@ def test_as_many_are_with_holders_as_are_two_mebibytes_or_eight(size: int, at_on
     for request in asked:
         reply = ring.client.wait(request)
         assert isinstance(reply, Reply) and reply.status is AnswerStatus.OK
+
+
+def test_who_waits_behind_a_long_item_that_is_cancelled_has_its_turn() -> None:
+    ring = SlowRing(1.5e6)
+    session, network = ring.client.session, ring.network
+    # Seven of 256 KiB and one of 100 kB leave room for one of 70 kB, but not for the one before it.
+    sizes = [SIZE] * 7 + [100_000, SIZE, 70_000]
+    asked: list[int] = []
+    for size in sizes:
+        value = ring.rng.randbytes(size)
+        question = Question(Verb.PUT, name_of(value), size, value, TIMEOUT_S)
+        asked.append(session.ask(question, network.now))
+    session.check_invariants()
+    session.cancel(asked[-2], network.now)
+    session.check_invariants()

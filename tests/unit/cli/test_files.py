@@ -16,6 +16,7 @@ from pastryd.cli.files import (
     are_bulk,
     check_readable,
     checksum_line,
+    is_small,
     open_descriptor,
     read_descriptor,
 )
@@ -216,3 +217,12 @@ def test_what_is_large_or_of_no_known_size_is_bulk(tmp_path: Path) -> None:
     assert are_bulk([str(large), str(small)])
     assert are_bulk(["-"])
     assert are_bulk([str(small), str(pipe)])
+
+
+def test_stdin_is_not_taken_for_a_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_bytes(b"abc")
+    assert is_small("./-") and not are_bulk(["./-"])
+    assert not is_small("-") and are_bulk(["-"])

@@ -1,8 +1,10 @@
 """The executor: reads at once, writes grouped, replies on the loop's thread, nothing unbounded."""
 
 import os
+import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
@@ -77,7 +79,7 @@ class Loop:
             self.replies.append((reply.ticket, (data, reply.size)))
 
 
-def write(number: int, value: bytes = b"abc") -> WriteItem:
+def write(number: int, value: bytes | bytearray = b"abc") -> WriteItem:
     return WriteItem(number, name_of(number), value)
 
 
@@ -193,6 +195,66 @@ def test_a_bug_in_a_bulk_write_comes_out_as_any_other() -> None:
         loop.run_one()
     loop.run_one()
     assert loop.replies == [(1, WriteStatus.FAILED)]
+    executor.close()
+
+
+UNTIL_IT_HANGS = """
+import sys, threading
+from pastryd.ids import Name
+from pastryd.protocol.outbox import WriteItem
+from pastryd.store.executor import StoreExecutor
+from pastryd.store.memory import MemoryStore
+
+class HangingStore(MemoryStore):
+    entered = threading.Event()
+
+    def apply(self, requests):
+        self.entered.set()
+        threading.Event().wait()
+
+store = HangingStore()
+executor = StoreExecutor(store, print, print)
+executor.submit(WriteItem(1, Name(bytes(32)), bytes(int(sys.argv[1]))))
+store.entered.wait()
+"""
+
+
+@pytest.mark.parametrize("size", [1, executor_module.BULK_BYTES])
+def test_a_write_that_hangs_does_not_keep_the_process_from_its_end(size: int) -> None:
+    command = [sys.executable, "-c", UNTIL_IT_HANGS, str(size)]
+    assert subprocess.run(command, timeout=WAIT_S, check=False).returncode == 0
+
+
+def test_all_threads_are_there_from_the_start_and_gone_at_the_end() -> None:
+    loop = Loop()
+    before = threading.active_count()
+    executor = StoreExecutor(MemoryStore(), loop.completed, loop.call_soon)
+    begun = threading.active_count()
+    executor.submit(write(1, bytes(executor_module.BULK_BYTES)))
+    loop.run_one()
+    assert threading.active_count() == begun
+    executor.close()
+    assert threading.active_count() == before
+
+
+def test_what_is_written_is_not_kept_in_memory() -> None:
+    class Tracked(bytearray):
+        """Can be referred to weakly."""
+
+    class ForgetfulStore(MemoryStore):
+        def apply(self, requests: Sequence[WriteItem | DeleteItem]) -> list[WriteStatus]:
+            return [OK] * len(requests)
+
+    loop = Loop()
+    executor = StoreExecutor(ForgetfulStore(), loop.completed, loop.call_soon)
+    value = Tracked(executor_module.BULK_BYTES)
+    still_there = weakref.ref(value)
+    executor.submit(write(1, value))
+    del value
+    loop.run_one()
+    executor.submit(write(2))
+    loop.run_one()
+    assert still_there() is None
     executor.close()
 
 
