@@ -136,8 +136,8 @@ class Driver:
         self._spare = [bytearray(RECEIVE_BYTES)]
         self._bulk: deque[tuple[bytearray, int, int, Address]] = deque()
         """What was received and waits to be opened: buffer, bytes, step, sender's address."""
-        self._opened_bulk = False
-        """In this step."""
+        self._was_bulk = False
+        """This step opened or sent bulk."""
         self._futures: dict[int, asyncio.Future[object]] = {}
         self.stopped: asyncio.Future[None] = self._loop.create_future()
         """Done when the driver has stopped; holds the exception if it stopped because of one."""
@@ -204,8 +204,8 @@ class Driver:
             step(*arguments)
             self._drain()
             self._arm()
-            if self._opened_bulk:
-                self._opened_bulk = False
+            if self._was_bulk:
+                self._was_bulk = False
                 let_others_run()
         except Exception as error:  # the one place: a core that failed half way must not go on
             self.fail(error)
@@ -252,7 +252,7 @@ class Driver:
             self._loop.call_soon(self.run, self._handle_bulk)
         self._open_train(memoryview(buffer)[:size], step, address, clock())
         self._spare.append(buffer)
-        self._opened_bulk = True
+        self._was_bulk = True
 
     def _open_train(self, train: memoryview, step: int, address: Address, now: float) -> None:
         for payloads, sender, is_hello in self._sessions.open_train(train, step, address, now):
@@ -304,7 +304,7 @@ class Driver:
         if incarnation != self._sessions.incarnation:
             self._incarnation_grew(incarnation)
             self._sessions.renew(incarnation)
-        self._sender.send(outbox.datagrams, clock())
+        self._was_bulk |= self._sender.send(outbox.datagrams, clock())
         outbox.datagrams.clear()
 
     def _watch_writable(self, wanted: bool) -> None:

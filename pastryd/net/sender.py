@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
 from pastryd.net.udp import TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, UdpSocket
-from pastryd.priority import let_others_run
 from pastryd.protocol.outbox import Destination
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
@@ -42,9 +41,11 @@ class Sender:
         self._unsent: deque[tuple[bytes, int, Endpoint]] = deque()
         """Trains, the size of their datagrams, and where they go."""
         self._unsent_bytes = 0
+        self._was_bulk = False
 
-    def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> None:
-        """Seal and send messages in their order; after each piece of bulk others may run."""
+    def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> bool:
+        """Seal and send messages in their order; return whether bulk was among them."""
+        self._was_bulk = False
         sessions, send, unsent = self._sessions, self._udp.send, self._unsent
         count, i = len(datagrams), 0
         while i < count:
@@ -67,8 +68,8 @@ class Sender:
                 endpoint = destination
             if unsent or not send(sealed, endpoint):
                 self._keep_unsent(sealed, len(sealed), endpoint)
-            if len(sealed) > BULK_BYTES:
-                let_others_run()
+            self._was_bulk |= len(sealed) > BULK_BYTES
+        return self._was_bulk
 
     def close(self) -> None:
         """Forget what waits."""
@@ -92,12 +93,11 @@ class Sender:
         train = self._sessions.seal_train(payloads, receiver, now)
         if train is None:
             return
+        self._was_bulk |= len(train) > BULK_BYTES
         step = len(payloads[0]) + OVERHEAD_BYTES
         sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
         if sent < len(train):
             self._keep_unsent(train[sent:], step, receiver.endpoint)
-        if len(train) > BULK_BYTES:
-            let_others_run()
 
     def _keep_unsent(self, train: bytes, step: int, endpoint: Endpoint) -> None:
         if self._unsent_bytes + len(train) > SEND_QUEUE_BYTES_MAX:
