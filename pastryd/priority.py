@@ -1,4 +1,4 @@
-"""Bulk lets others run first, and between its steps: docs/decisions/0025-bulk-steps-aside.md."""
+"""Bulk lets others run first, and between its pieces: docs/decisions/0025-bulk-steps-aside.md."""
 
 import contextlib
 import os
@@ -11,9 +11,9 @@ NICER = 10
 NICE_MAX = 19
 
 let_others_run: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
-"""Gives the core to who waits for it. Called after a step with bulk: who carries somebody's small
-message would wait for the rest of our time slice, some ms, else; and a get passes several. No more
-often: beside programs that want all cores each call costs what is left of the slice."""
+"""Gives the core to who waits for it. Called after a piece of bulk: who carries somebody's small
+message would wait for the rest of our time slice, some ms, else; and a get passes several. Beside
+programs that want all cores each call costs what is left of the slice."""
 
 
 def step_aside() -> None:

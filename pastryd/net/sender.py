@@ -4,11 +4,13 @@ Owns the queue of what the kernel had no room for, and its bound. Knows neither 
 event loop: it says when it wants to hear that the socket is writable again.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
 from pastryd.net.udp import TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, UdpSocket
+from pastryd.priority import let_others_run
 from pastryd.protocol.outbox import Destination
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.stats import Stats
@@ -18,6 +20,11 @@ CONTROL_PAYLOAD_MAX = 512
 
 BULK_BYTES = 16 << 10
 """What is sent in one go and longer than that is bulk."""
+
+PAUSE_LONG_S = 0.001
+PIECES_ALONE = 64
+"""After a pause that took so long, somebody computes, and each would cost a slice: a step may send
+sixteen pieces, and two thirds of a put went to that (docs/decisions/0025-bulk-steps-aside.md)."""
 
 SEND_QUEUE_BYTES_MAX = 2 << 20
 """What may wait for the kernel; more is dropped, as the network would."""
@@ -42,6 +49,8 @@ class Sender:
         """Trains, the size of their datagrams, and where they go."""
         self._unsent_bytes = 0
         self._was_bulk = False
+        self._pieces_alone = 0
+        """So many pieces go without a pause between them."""
 
     def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> bool:
         """Seal and send messages in their order; return whether bulk was among them."""
@@ -68,7 +77,8 @@ class Sender:
                 endpoint = destination
             if unsent or not send(sealed, endpoint):
                 self._keep_unsent(sealed, len(sealed), endpoint)
-            self._was_bulk |= len(sealed) > BULK_BYTES
+            if len(sealed) > BULK_BYTES:
+                self._after_bulk()
         return self._was_bulk
 
     def close(self) -> None:
@@ -93,11 +103,23 @@ class Sender:
         train = self._sessions.seal_train(payloads, receiver, now)
         if train is None:
             return
-        self._was_bulk |= len(train) > BULK_BYTES
         step = len(payloads[0]) + OVERHEAD_BYTES
         sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
         if sent < len(train):
             self._keep_unsent(train[sent:], step, receiver.endpoint)
+        if len(train) > BULK_BYTES:
+            self._after_bulk()
+
+    def _after_bulk(self) -> None:
+        """Let others run between two pieces, unless who did lately kept the core for long."""
+        self._was_bulk = True
+        if self._pieces_alone:
+            self._pieces_alone -= 1
+            return
+        began = time.monotonic()
+        let_others_run()
+        if time.monotonic() - began > PAUSE_LONG_S:
+            self._pieces_alone = PIECES_ALONE
 
     def _keep_unsent(self, train: bytes, step: int, endpoint: Endpoint) -> None:
         if self._unsent_bytes + len(train) > SEND_QUEUE_BYTES_MAX:
