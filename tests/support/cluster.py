@@ -184,11 +184,18 @@ def cluster_of(count: int, directory: Path, *options: str) -> Iterator[Cluster]:
         cluster.close()
 
 
+PORTS = range(12_000, 32_000)
+"""Below those that systems hand out: any socket of a test beside ours might be given one of those
+before the node that it was meant for."""
+
+
 def free_port() -> int:
-    """Return a UDP port that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a UDP port that is free now, and that nobody is given who does not ask for it."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def private_bytes(pid: int) -> int:
