@@ -35,7 +35,7 @@ BULK_BYTES = 256 << 10
 
 PENDING_BYTES_MAX = 256 << 20
 PENDING_WRITES_MAX = 65_536
-"""What waits for the disk at most. More is answered FAILED at once: the disk does not keep up."""
+"""What waits for the disk at most. More is answered BUSY at once: the disk does not keep up."""
 
 _Write = WriteItem | DeleteItem
 
