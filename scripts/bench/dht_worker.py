@@ -12,7 +12,7 @@ import sys
 import time
 from random import Random
 
-VALUE_BYTES = 1024
+REST = Random(1).randbytes(1024 - 8)
 TIMEOUT_S = 30.0
 
 
@@ -90,7 +90,7 @@ async def run(node: Kademlia | OpenDht, command: dict) -> dict:
     async def work() -> None:
         nonlocal failed
         for number in numbers:
-            value = Random(number).randbytes(VALUE_BYTES)
+            value = number.to_bytes(8, "big") + REST  # as `contestant.value_of`
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
