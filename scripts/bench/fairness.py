@@ -54,7 +54,10 @@ async def stalls(ours: Pastryd) -> int:
 
 
 async def bulk(directory: Path, nodes: int, mib: int, lone: int) -> dict[str, object]:
-    """Get 1 KB values one by one, alone and while a process of its own puts a large file."""
+    """Get 1 KB values one by one, while a process of its own puts a large file and alone.
+
+    Alone half before the put and half after it: the speed of a machine drifts.
+    """
     ours = Pastryd(nodes)
     ring = directory / "ring"
     await ours.start(ring)
@@ -73,7 +76,7 @@ async def bulk(directory: Path, nodes: int, mib: int, lone: int) -> dict[str, ob
             return taken
 
         await gets(100)
-        alone = await gets(lone)
+        alone = await gets(lone // 2)
         suspected, stood = suspicions(ring), await stalls(ours)
         tell(f"putting {mib} MiB")
         began = time.perf_counter()
@@ -90,6 +93,7 @@ async def bulk(directory: Path, nodes: int, mib: int, lone: int) -> dict[str, ob
                 beside += await gets(10)
             key, _ = await ended
         spent = time.perf_counter() - began
+        alone += await gets(lone - lone // 2)
         assert putting.returncode == 0, f"the put ended with status {putting.returncode}"
         return {
             "nodes": nodes,

@@ -291,7 +291,7 @@ def _fairness(figures: dict[str, Any]) -> Lines:
     rows = [
         [label, f"{found['count']:,}", str(found["p50_ms"]), str(found["p99_ms"])]
         for label, found in (
-            ("alone", figures["gets_alone"]),
+            ("alone, before it and after it", figures["gets_alone"]),
             ("beside the put", figures["gets_beside_it"]),
         )
     ]
