@@ -1,13 +1,12 @@
 """One running node: store, core and socket put together, started, left and stopped.
 
-Owns the order in which things open and close, how names of bootstrap nodes become seeds, and what
-is remembered for the next start. What the node does is `PastryNode`'s business; processes, signals
-and settings' sources are `cli/`'s.
+Owns the order in which things open and close, and how names of bootstrap nodes become seeds. What
+the node does is `PastryNode`'s business, what is done beside the protocol `housekeeping.py`'s;
+processes, signals and settings' sources are `cli/`'s.
 """
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,33 +18,24 @@ from typing import Protocol
 import structlog
 
 from pastryd.config import Config
-from pastryd.errors import LocalProtocolError, StoreError, StoreLostError, UnreachableError
-from pastryd.ids import Name
+from pastryd.errors import LocalProtocolError, UnreachableError
+from pastryd.housekeeping import Housekeeping
 from pastryd.net.driver import Driver, clock
-from pastryd.net.identity import REMEMBERED_MAX, Identity, remember_peers, remembered_peers
+from pastryd.net.identity import Identity, remembered_peers
 from pastryd.net.keys import read_network_key
 from pastryd.net.record_file import RecordFile
 from pastryd.net.resolve import parse_advertise, parse_endpoint, parse_listen, resolve, resolve_all
 from pastryd.net.seal import SessionTable
 from pastryd.net.udp import BUFFER_BYTES, UdpSocket, endpoint_of
 from pastryd.node import PastryNode
-from pastryd.protocol.items import verify
 from pastryd.protocol.outbox import StoreReply, WriteDone, WriteStatus
 from pastryd.recording import Origin, RecordedNode
 from pastryd.state.handle import Endpoint, Handle, show_endpoint
 from pastryd.stats import Stats
 from pastryd.store.executor import StoreExecutor
 from pastryd.store.lmdb_store import LmdbStore
-from pastryd.store.lmdb_tree import DAMAGE_ADVICE
 from pastryd.store.refusals import Refusals
-from pastryd.store.scrub import Scrubber
 
-SCRUB_BYTES_PER_S = 4 << 20
-RELEASE_INTERVAL_S = 10.0
-"""How often pages of the store that were read are let go of; touched again, 16 cost some 3 us."""
-REMEMBER_INTERVAL_S = 60.0
-REMEMBER_FIRST_S = 5.0
-"""A node that dies young should find its ring again, too."""
 ACTIVE_POLL_S = 0.02
 LEAVE_GRACE_S = 1.0
 """The core bounds its handover itself."""
@@ -106,12 +96,9 @@ class Service:
         self._executor: StoreExecutor | None = None
         self._driver: Driver | None = None
         self._stats: Stats
-        self._scrubber: Scrubber
-        self._scrubbing = threading.Lock()
-        """Held while a thread looks at items."""
+        self._housekeeping: Housekeeping | None = None
         self._record = record
         self._recording: RecordFile | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self.node: PastryNode
         """The core; commands go through `driver`."""
 
@@ -160,10 +147,8 @@ class Service:
                 + (f" And does --advertise {told} lead here?" if told else "")
             ) from None
         self._log.info("node_ready", address=self.address)
-        for work in (self._scrub(), self._release_memory(), self._remember()):
-            task = asyncio.create_task(work)
-            task.add_done_callback(self._work_ended)
-            self._tasks.append(task)
+        assert self._housekeeping is not None
+        self._housekeeping.start()
 
     async def leave(self) -> None:
         """Hand over what is held here, within `leave_timeout_s`, then stop."""
@@ -177,10 +162,9 @@ class Service:
 
     async def stop(self) -> None:
         """Stop at once; what is accepted for the disk is still written. Twice is fine."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        housekeeping = self._housekeeping
+        if housekeeping is not None:
+            await housekeeping.stop()
         if self._driver is not None:
             self._driver.stop()
         if self._recording is not None:
@@ -190,18 +174,13 @@ class Service:
             return
         if self._executor is not None:
             await asyncio.to_thread(self._executor.close)
-            # In a thread, too: a slow disk must not keep us from hearing that it takes too long.
-            await asyncio.to_thread(self._note_for_next_time, self._live_endpoints())
         store, self._store = self._store, None
-        # A step that began goes on although its task was cancelled, and looks into the map.
-        await asyncio.to_thread(self._scrubbing.acquire)
+        if housekeeping is not None:
+            # In a thread, too: a slow disk must not keep us from hearing that it takes too long.
+            endpoints = housekeeping.live_endpoints()
+            await asyncio.to_thread(housekeeping.note_for_next_time, endpoints)
+            await asyncio.to_thread(housekeeping.let_go)
         store.close()
-        self._scrubbing.release()
-
-    def _note_for_next_time(self, endpoints: list[Endpoint]) -> None:
-        with suppress(StoreError):
-            remember_peers(self._opened_store, endpoints)
-            self._scrubber.save(clock())
 
     async def wait_stopped(self) -> None:
         """Return when the node has stopped; raises what made it stop."""
@@ -265,7 +244,9 @@ class Service:
             stats,
             self._log,
         )
-        self._scrubber = Scrubber(store, verify, SCRUB_BYTES_PER_S, now)
+        self._housekeeping = Housekeeping(
+            node, driver, store, stats, self._bootstrap, self._log, now
+        )
 
     def _tell_of_writes(self, status: WriteStatus) -> None:
         reason = self._opened_store.refusal()
@@ -357,73 +338,3 @@ class Service:
                         await self.driver.stopped
                         raise UnreachableError("the node was stopped while it was joining")
                     await asyncio.sleep(ACTIVE_POLL_S)
-
-    # -- work beside the protocol --
-
-    async def _scrub(self) -> None:
-        """Look at everything on disk again and again; what is bad, the node fetches anew."""
-        scrubber = self._scrubber
-        while (deadline := scrubber.next_deadline()) is not None:
-            await asyncio.sleep(max(0.0, deadline - clock()))
-            known = scrubber.damage_found
-            try:
-                corrupt = await asyncio.to_thread(self._scrub_step)
-            except StoreLostError:
-                raise
-            except StoreError as error:
-                self._log.warning("scrub_failed", error=str(error))
-                await asyncio.sleep(REMEMBER_INTERVAL_S)
-                continue
-            if found := scrubber.damage_found - known:
-                self._stats.count("pages_damaged", found)
-                self._log.warning("store_damaged", pages=found, advice=DAMAGE_ADVICE)
-            for name in corrupt:
-                self.driver.run(self._forget, name)
-
-    def _scrub_step(self) -> list[Name]:
-        """Look at some items, and keep none of them: each small one maps 16 pages of the file."""
-        with self._scrubbing:
-            if self._store is None:
-                return []  # it was stopped before we began
-            corrupt = self._scrubber.step(clock())
-            self._store.release_memory()
-            return corrupt
-
-    async def _release_memory(self) -> None:
-        """Keep what was read of the store in the page cache only."""
-        while True:
-            await asyncio.to_thread(self._opened_store.release_memory)
-            await asyncio.sleep(RELEASE_INTERVAL_S)
-
-    def _forget(self, name: Name) -> None:
-        self.node.forget(name, clock())
-
-    async def _remember(self) -> None:
-        """Keep addresses of live peers for the next start, and follow names that move."""
-        last: list[Endpoint] = []
-        wait_s = REMEMBER_FIRST_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = REMEMBER_INTERVAL_S
-            live = self._live_endpoints()
-            if live and live != last:
-                last = live
-                try:
-                    # In a thread: it may have to wait for the writer's commit.
-                    await asyncio.to_thread(remember_peers, self._opened_store, live)
-                except StoreLostError:
-                    raise
-                except StoreError as error:
-                    self._log.warning("peers_not_remembered", error=str(error))
-            if self._bootstrap:
-                self.node.add_seeds(await resolve_all(self._bootstrap))
-
-    def _live_endpoints(self) -> list[Endpoint]:
-        context = self.node.context
-        known = [*context.leaf_set.members(), *context.table.entries()]
-        endpoints = dict.fromkeys(h.endpoint for h in known if h.host and context.usable(h.id))
-        return list(endpoints)[:REMEMBERED_MAX]
-
-    def _work_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.driver.fail(error)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pastryd import service as service_module
+from pastryd import housekeeping
 from pastryd.client import Client, RefusedError
 from pastryd.config import Config
 from pastryd.errors import NotFoundError, StoreLostError, UnreachableError
@@ -125,7 +125,7 @@ async def test_the_store_stays_open_while_a_thread_looks_at_an_item(
         whole.append(verify(name, data))
         return True
 
-    monkeypatch.setattr(service_module, "verify", look)
+    monkeypatch.setattr(housekeeping, "verify", look)
     again = await nodes.start(settings)
     assert await asyncio.to_thread(looking.wait, 30)
     stopping = asyncio.create_task(again.stop())
