@@ -1,8 +1,8 @@
 """`PastryNode`: one node, sans-IO (DESIGN sec. 3).
 
-Wires the machines of `protocol/` together, dispatches messages to them, and offers the Common API
-(Dabek et al. 2003). Bytes and `now` come in; what is to be done leaves through `outbox`, which the
-driver or the simulator drains after each step. Decides nothing itself.
+Wires the machines of `protocol/` together and dispatches messages to them. Bytes and `now` come in;
+what is to be done leaves through `outbox`, which the driver or the simulator drains after each
+step. Decides nothing itself. What applications call is `protocol/common_api.py`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,9 +11,9 @@ from typing import Any
 
 from pastryd.config import Config
 from pastryd.errors import LocalProtocolError, RemoteProtocolError
-from pastryd.ids import Arc, Name, Position
+from pastryd.ids import Name, Position
 from pastryd.item_machines import ITEM_HANDLERS, ItemMachines
-from pastryd.protocol.application import Application
+from pastryd.protocol.common_api import CommonApi
 from pastryd.protocol.context import NOBODY, Context
 from pastryd.protocol.heartbeats import Heartbeats
 from pastryd.protocol.join import Joiner
@@ -30,20 +30,18 @@ from pastryd.wire import messages as m
 from pastryd.wire.codec import UnknownMessageError, decode
 
 
-class PastryNode:
+class PastryNode(CommonApi):
     """One node of a ring."""
 
     __slots__ = (
         "_heartbeats",
         "_requests",
         "_started",
-        "context",
         "items",
         "joiner",
         "leafset_upkeep",
         "leaving",
         "liveness",
-        "router",
         "table_upkeep",
     )
 
@@ -105,11 +103,6 @@ class PastryNode:
         self.leaving = False
 
     # -- what the driver calls --
-
-    @property
-    def identity(self) -> Handle:
-        """Who we are, as of now."""
-        return self.context.identity
 
     @property
     def outbox(self) -> Outbox:
@@ -237,64 +230,7 @@ class PastryNode:
             context.log("long_stall", lag_s=round(lag_s, 3))
             self.leafset_upkeep.reconfirm(now)
 
-    # -- the Common API --
-
-    def register(self, application: Application) -> None:
-        """Host an application."""
-        self.router.register(application)
-
-    def route(
-        self,
-        key: Position,
-        payload: bytes,
-        application: str,
-        now: float,
-        *,
-        hint: Handle | None = None,
-        keep_trail: bool = False,
-    ) -> None:
-        """Send a payload towards the root of `key`; `hint`: try this node as the first hop."""
-        if len(payload) > self.context.config.payload_bytes_max // 2:
-            raise LocalProtocolError(
-                f"a routed payload is at most {self.context.config.payload_bytes_max // 2} bytes"
-            )
-        first = None if hint is None else self.context.peers.of(hint)
-        self.router.route(key, payload, application, now, hint=first, keep_trail=keep_trail)
-
-    def send(self, handle: Handle, payload: bytes, application: str, now: float) -> None:
-        """Send a payload to one node: a route to its id with it as the first hop."""
-        self.route(handle.id, payload, application, now, hint=handle)
-
-    def local_lookup(self, key: Position, num: int) -> list[Handle]:
-        """Return up to `num` usable next hops towards `key`, best first."""
-        hops: list[Handle] = []
-        while len(hops) < num:
-            hop = self.router.next_hop(key, tuple(h.id for h in hops))
-            if hop is None:
-                break
-            hops.append(hop)
-        return hops
-
-    def neighbor_set(self, num: int) -> list[Handle]:
-        """Return up to `num` members of the leaf set, nearest on the ring first."""
-        return [h for h in self.replica_set(self.identity.id, num + 1) if h.id != self.identity.id]
-
-    def replica_set(self, key: Position, max_rank: int) -> list[Handle]:
-        """Return the `max_rank` nodes closest to `key` that our leaf set knows, root first."""
-        chosen = self.context.leaf_set.replica_set(key, max_rank)
-        return [self.identity if h is None else h for h in chosen]
-
-    def range(self, handle: Handle, rank: int) -> Arc | None:
-        """Return the arc where a node is among the `rank` closest; None: we do not know.
-
-        start == end stands for the whole ring.
-        """
-        leaf_set = self.context.leaf_set
-        if handle.id == self.identity.id:
-            arc = leaf_set.replica_range(rank)
-            return (Position(0), Position(0)) if arc is None else arc
-        shared = leaf_set.shared_ranges(handle.id, rank)
-        return shared[0] if len(shared) == 1 else None
+    # -- leaving --
 
     def leave(self, now: float, then: Callable[[float], None] = lambda now: None) -> None:
         """Hand over our items (bounded by `leave_timeout_s`), tell the leaf set, call `then`."""
