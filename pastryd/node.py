@@ -295,7 +295,7 @@ class PastryNode(CommonApi):
         self.leafset_upkeep.on_heartbeat(message, peer, now)
 
     def _on_accusation(self, message: m.Suspect, peer: Peer, now: float) -> None:
-        self.leafset_upkeep.note_heirs(message.id, message.members, now)
+        self.leafset_upkeep.succession.note_heirs(message.id, message.members, now)
         self.liveness.on_suspect(message, peer, now)
 
     def _on_leaf_set_probe(self, message: m.LeafSetProbe, peer: Peer, now: float) -> None:

@@ -6,29 +6,29 @@ we become active when no probe is outstanding and the leaf set is full or spans 
 on all its members know us.
 
 Deviation: probes carry a summary of the members, and those alone whom the other side lacks;
-detected failures are announced by the ring neighbours of the dead node alone, the others verify
-what they hear.
+detected failures are announced by the ring neighbours of the dead node alone (`succession.py`), the
+others verify what they hear.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from pastryd.ids import NodeId, clockwise
+from pastryd.ids import NodeId
 from pastryd.protocol.context import STAND_IN_BYTES_MAX, Context
 from pastryd.protocol.leafset_repair import LeafSetRepair
 from pastryd.protocol.requests import Requests
+from pastryd.protocol.succession import Succession
 from pastryd.state import leaf_set_summary as views
 from pastryd.state.handle import Handle
 from pastryd.state.peers import Liveness, Peer
 from pastryd.state.settling import Settling
 from pastryd.state.tombstones import Tombstones
 from pastryd.wire.handles import pack_handle
-from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply, Suspect
+from pastryd.wire.messages import FAILED_MAX, Heartbeat, LeafSetProbe, LeafSetReply
 
 ASK_AGAIN_ONE_IN = 8
 """Of so many heartbeats that differ for the same reason one makes us ask again: whoever was told of
 a node may have believed it dead."""
-UNFIT_MAX = 16
 ANSWERED_BESIDE = 2
 """So many on either side must have answered before we answer for keys."""
 PROBING_MAX = 64
@@ -48,7 +48,6 @@ class LeafSetUpkeep:
         "_context",
         "_doubt",
         "_failure_rate",
-        "_heirs",
         "_holds_items",
         "_on_active",
         "_on_change",
@@ -58,8 +57,8 @@ class LeafSetUpkeep:
         "_side_max",
         "_stopped",
         "_tombstones",
-        "_unfit",
         "active",
+        "succession",
     )
 
     def __init__(
@@ -83,10 +82,12 @@ class LeafSetUpkeep:
         self._holds_items = holds_items
         self._settling = Settling()
         self._tombstones = Tombstones()
-        self._heirs: dict[NodeId, tuple[Handle, ...]] = {}
-        """Who comes in the place of a member that may be dead, as its left neighbour told us."""
-        self._unfit: dict[NodeId, float] = {}
-        """Who probed us lately and lay beyond our ends, and when."""
+        self.succession = Succession(
+            context,
+            lambda handle, now: self._probe_all([handle], (), now),
+            lambda handles, now: self._probe_news(handles, UNASKED_MAX, now),
+            self.welcome,
+        )
         self._repair = LeafSetRepair(
             context, lambda handles, now: self._probe_all(handles, (), now), lambda: self.active
         )
@@ -187,10 +188,7 @@ class LeafSetUpkeep:
         if self._settling.is_placed:
             self._learn(message, peer, now)
         if peer.id not in self._context.leaf_set:
-            self._unfit.pop(peer.id, None)
-            self._unfit[peer.id] = now
-            if len(self._unfit) > UNFIT_MAX:
-                del self._unfit[next(iter(self._unfit))]
+            self.succession.note_unfit(peer.id, now)
         content = self._content(peer, message.nonce, self._known(), self._lacking(message, peer))
         self._context.send(LeafSetReply(message.nonce, *content), peer, now)
         self._settle(now)
@@ -234,7 +232,7 @@ class LeafSetUpkeep:
         else:
             if not self.active:
                 self._note_named(len(self._settling) + 1)
-                self._tell_in_its_place(peer.handle, now)
+                self.succession.tell_in_its_place(peer.handle, now)
             self._bury(peer.handle, now)
         self._settle(now)
 
@@ -344,49 +342,9 @@ class LeafSetUpkeep:
             self._requests.cancel(nonce)
         if leaf_set.discard(peer.id):
             self._on_change(peer.handle, False, now)
-            self._tell_of(peer.handle, told, now)
-            self._let_in(self._heirs.pop(peer.id, ()), now)
+            self.succession.tell_of(peer.handle, told, now)
+            self.succession.let_in_heirs(peer.id, now)
         self._settle(now)
-
-    def _tell_of(self, dead: Handle, before: views.Around, now: float) -> None:
-        """Our right neighbour is dead: tell those who had it, and on our side who replaces it."""
-        leaf_set, of = self._context.leaf_set, self._context.peers.of
-        asks = before and len(leaf_set.right) < self._side_max and not leaf_set.spans_ring
-        asked = leaf_set.right[-1] if asks and leaf_set.right else None
-        if asked is not None:
-            self._probe_all([asked], (), now)  # who comes behind it?
-        for handle, heirs in views.heirs_of(leaf_set, dead.id, before, self._side_max):
-            if handle is not asked or of(handle).unproven is not None:
-                # Otherwise the list of failed nodes in our probe tells it.
-                self._context.send(Suspect(dead.id, dead.incarnation, heirs), of(handle), now)
-
-    def _tell_in_its_place(self, dead: Handle, now: float) -> None:
-        """We join, and came between a dead node and its watcher, which watches us instead."""
-        own_id, leaf_set = self._context.identity.id, self._context.leaf_set
-        right = leaf_set.immediate_right
-        if right is None or clockwise(own_id, right.id) < clockwise(own_id, dead.id):
-            return
-        accusation = Suspect(dead.id, dead.incarnation, ())
-        for member in views.nearest_around(leaf_set, dead.id, self._side_max):
-            self._context.send(accusation, self._context.peers.of(member), now)
-
-    def note_heirs(self, node_id: NodeId, members: tuple[Handle, ...], now: float) -> None:
-        """Somebody tells of a death, and whom we need then: know them when we have verified it."""
-        if node_id not in self._context.leaf_set:
-            self._let_in(members, now)
-        elif members:  # what was said before may be a lie, or of who is no member any more
-            kept = {i: heirs for i, heirs in self._heirs.items() if i in self._context.leaf_set}
-            self._heirs = {**kept, node_id: members}
-
-    def _let_in(self, handles: Sequence[Handle], now: float) -> None:
-        """Probe who would enter; who has probed us lately, when it did not fit, enters at once."""
-        context = self._context
-        for peer_id, probed_at in list(self._unfit.items()):
-            peer = context.peers.get(peer_id)
-            fits = peer is not None and context.leaf_set.would_enter(peer_id)
-            if fits and peer is not None and now - probed_at <= context.config.heartbeat_s:
-                self.welcome(peer, now)
-        self._probe_news(handles, UNASKED_MAX, now)
 
     # -- completeness --
 
