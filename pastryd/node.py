@@ -135,7 +135,7 @@ class PastryNode(CommonApi):
 
     def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
         """Remember more addresses to join through (names resolve differently over time)."""
-        self.joiner.add_seeds(seeds)
+        self.joiner.remembered.add_seeds(seeds)
 
     def receive_datagram(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what an authenticated peer sent. Never raises on a peer's bytes."""
@@ -187,7 +187,7 @@ class PastryNode(CommonApi):
             if not own and sender.incarnation != self.identity.incarnation:
                 self.context.note_twin(sender)
                 return
-            if not self.joiner.has_seeds and not self.active:
+            if not self.joiner.remembered and not self.active:
                 self.leafset_upkeep.activate_alone(now)
         else:
             self._answer_hello(message, sender, now)

@@ -21,14 +21,13 @@ from pastryd.state.deadlines import Timer
 from pastryd.state.fellow_joiners import FellowJoiners
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import Peer
+from pastryd.state.remembered import SEEDS_MAX, Remembered
 from pastryd.wire.messages import Echo, Hop, JoinReply, Welcome
 
-SEEDS_MAX = 64
 SEEDS_AT_ONCE = 8
 ASKED_MAX = 24
 """So many addresses we ask in one attempt, with those that joiners name."""
 MET_MAX = 16
-DEPARTED_MAX = 32
 CHOICE_WAIT_S = 0.05
 DENSE_ROW = 8
 ROWS_PER_NODE_MAX = 4
@@ -63,7 +62,6 @@ class Joiner(Application):
         "_attempts",
         "_choice",
         "_context",
-        "_departed",
         "_fellows",
         "_found",
         "_hellos",
@@ -78,11 +76,11 @@ class Joiner(Application):
         "_progress_version",
         "_retry",
         "_route",
-        "_seeds",
         "_table",
         "_tried",
         "_wait_s",
         "ahead",
+        "remembered",
     )
 
     def __init__(
@@ -104,8 +102,8 @@ class Joiner(Application):
         self._table = table
         self._is_active = is_active
         self._activate_alone = activate_alone
-        self._seeds: dict[Endpoint, None] = {}
-        self._departed: dict[Endpoint, None] = {}
+        self.remembered = Remembered()
+        """Addresses to join, or to find a lost part of the ring, through."""
         self._hellos: dict[int, tuple[Endpoint, float, bool]] = {}
         self._found: dict[NodeId, tuple[float, Peer]] = {}
         self._tried: dict[NodeId, int] = {}
@@ -139,20 +137,14 @@ class Joiner(Application):
         `alone_after_s`: when nobody has answered by then, start alone and go on looking (for seeds
         that are only remembered, not given). None: never.
         """
-        self.add_seeds(seeds)
+        self.remembered.add_seeds(seeds)
         self._arm_merge(now)
-        if not self._seeds:
+        if not self.remembered.seed_count:
             self._activate_alone(now)
             return
         if alone_after_s is not None:
             self._arm_give_up(alone_after_s, now)
         self._attempt(now)
-
-    def add_seeds(self, seeds: Sequence[Endpoint]) -> None:
-        """Remember addresses to join, or to find a lost part of the ring, through."""
-        for endpoint in seeds:
-            if len(self._seeds) < SEEDS_MAX:
-                self._seeds[endpoint] = None
 
     def rejoin(self, now: float) -> None:
         """We were given up for dead, or lost everybody: join again."""
@@ -178,7 +170,7 @@ class Joiner(Application):
         if self._found or self._fellows or lately:
             self._arm_give_up(alone_after_s, now)  # who has answered may die before we are in
             return
-        self._context.log("no_answer_starting_alone", seeds=len(self._seeds))
+        self._context.log("no_answer_starting_alone", seeds=self.remembered.seed_count)
         self._activate_alone(now)
 
     def _attempt(self, now: float) -> None:
@@ -197,7 +189,7 @@ class Joiner(Application):
             context.log("all_seeds_are_joining_starting_the_ring")
             self._activate_alone(now)
             return
-        endpoints = self.remembered
+        endpoints = self.remembered.endpoints
         if self._attempts:
             # The seeds may have died since; whom we met in an earlier attempt will do as well. But
             # those are clients too: half of whom we ask are seeds, or joiners lose sight of others.
@@ -251,19 +243,8 @@ class Joiner(Application):
         hello = self._hellos.pop(nonce, None)
         if hello is None:
             return False
-        self._seeds.pop(hello[0], None)
-        self._departed.pop(hello[0], None)
+        self.remembered.discard(hello[0])
         return True
-
-    @property
-    def remembered(self) -> list[Endpoint]:
-        """The addresses to join, or to find a lost part of the ring, through."""
-        return [*self._seeds, *self._departed]
-
-    @property
-    def has_seeds(self) -> bool:
-        """Whether there is anybody to join through."""
-        return bool(self._seeds or self._departed)
 
     def on_welcome(self, message: Welcome, peer: Peer, now: float) -> None:
         """A seed answered."""
@@ -278,7 +259,7 @@ class Joiner(Application):
         peer.sample_rtt(now - sent_at)
         context.learn_address(message, peer, now)
         if merging:
-            self._departed.pop(endpoint, None)
+            self.remembered.note_found(endpoint)
             if message.active and peer.id not in context.leaf_set:
                 self._send_join(peer, True, now)
             return
@@ -287,8 +268,9 @@ class Joiner(Application):
             if ahead != NOBODY:
                 # Who asks nobody does not join: a client, which will never begin a ring.
                 self._fellows.add(peer.id, self._attempts)
-                if endpoint not in self._seeds:
-                    self._remember(endpoint)  # it may join another ring, which we find by it alone
+                if not self.remembered.is_seed(endpoint):
+                    # It may join another ring, which we find by it alone.
+                    self.remembered.add(endpoint)
                 self._ask_ahead(ahead, now)
             return
         self._fellows.discard(peer.id)
@@ -403,13 +385,7 @@ class Joiner(Application):
         if not handle.host:
             return
         self._look_wait = 1
-        self._remember(handle.endpoint)
-
-    def _remember(self, endpoint: Endpoint) -> None:
-        self._departed.pop(endpoint, None)
-        self._departed[endpoint] = None
-        if len(self._departed) > DEPARTED_MAX:
-            del self._departed[next(iter(self._departed))]
+        self.remembered.add(handle.endpoint)
 
     def _arm_merge(self, now: float) -> None:
         period = self._context.config.merge_s * (0.75 + 0.5 * self._context.rng.random())
@@ -428,7 +404,7 @@ class Joiner(Application):
         if not self._is_active():
             return
         present = {h.endpoint for h in (*context.leaf_set.members(), *context.table.entries())}
-        absent = [e for e in self.remembered if e not in present]
+        absent = [e for e in self.remembered.endpoints if e not in present]
         self._hellos.clear()
         count = LOOKS_AT_ONCE if is_small else 1
         for endpoint in context.rng.sample(absent, min(count, len(absent))):

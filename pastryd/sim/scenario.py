@@ -237,7 +237,7 @@ class Scenario:
         for node in self.live:
             context = node.core.context
             handles = (*context.leaf_set.members(), *context.table.entries(), *context.peers)
-            knows = {h.endpoint for h in handles} | set(node.core.joiner.remembered)
+            knows = {h.endpoint for h in handles} | set(node.core.joiner.remembered.endpoints)
             part = [node]
             for i in reversed(range(len(parts))):
                 if node.endpoint in known[i] or not knows.isdisjoint(n.endpoint for n in parts[i]):
