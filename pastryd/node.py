@@ -339,7 +339,9 @@ class PastryNode(CommonApi):
             self.joiner.remember_departed(peer.handle)
         self.table_upkeep.record_failure(now)
         self.leafset_upkeep.remove(peer, not self.leaving, now)
-        if not self.active and not len(self.context.leaf_set) and self._started:
+        if self.liveness.awareness.score or not len(leaf_set):
+            self.joiner.look_soon(now)
+        if not self.active and not len(leaf_set) and self._started:
             self.joiner.rejoin(now)
 
     def _on_leaf_set_change(self, handle: Handle, joined: bool, now: float) -> None:

@@ -66,7 +66,9 @@ class Joiner(Application):
         "_found",
         "_hellos",
         "_is_active",
+        "_look",
         "_look_wait",
+        "_looked_at",
         "_near_node",
         "_nonces",
         "_place",
@@ -117,6 +119,8 @@ class Joiner(Application):
         self._retry: Timer | None = None
         self._alone: Timer | None = None
         """When to begin a ring ourselves if nobody has answered."""
+        self._look: Timer | None = None
+        self._looked_at = float("-inf")
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
@@ -389,7 +393,15 @@ class Joiner(Application):
 
     def _arm_merge(self, now: float) -> None:
         period = self._context.config.merge_s * (0.75 + 0.5 * self._context.rng.random())
-        self._context.deadlines.arm(now + self._look_wait * period, self._look_for_others)
+        when = now + self._look_wait * period
+        self._look = self._context.deadlines.arm(when, self._look_for_others)
+
+    def look_soon(self, now: float) -> None:
+        """Nobody seems to hear us: those whom we lost may say why."""
+        when = max(now, self._looked_at + self._context.config.heartbeat_s)
+        if self._look is not None and when < self._look.when:
+            self._look.cancel()
+            self._look = self._context.deadlines.arm(when, self._look_for_others)
 
     def _look_for_others(self, now: float) -> None:
         """Say Hello to remembered addresses that none of our present members has.
@@ -400,6 +412,7 @@ class Joiner(Application):
         is_small = context.leaf_set.spans_ring
         wait_max = LOOK_WAIT_MAX if is_small else LOOK_WAIT_LARGE_MAX
         self._look_wait = min(2 * self._look_wait, wait_max)
+        self._looked_at = now
         self._arm_merge(now)
         if not self._is_active():
             return

@@ -3,6 +3,9 @@
 import pytest
 
 from pastryd.config import Config
+from pastryd.state.handle import Endpoint
+from pastryd.wire.codec import decode
+from pastryd.wire.messages import Hello
 from tests.support.network import VirtualNetwork
 from tests.support.virtual_client import VirtualClient
 
@@ -334,3 +337,25 @@ def test_a_client_that_answers_keeps_nobody_from_beginning_a_ring() -> None:
     for node in back:
         network.step(node, lambda core=node.core: core.start(addresses, network.now))
     network.run_until(lambda: all(node.core.active for node in back), 60)
+
+
+@pytest.mark.parametrize("size", [2, 6])
+def test_who_loses_others_and_doubts_itself_greets_them_at_once(size: int) -> None:
+    """Perhaps it is not heard: they would say why, and it need not wait for the next look."""
+    network = VirtualNetwork(seed=size)
+    lonely, *others = network.ring(size, settle_s=40)
+    greeted: list[float] = []
+
+    def watch(source: int, endpoint: Endpoint, data: bytes) -> None:
+        if source == lonely.place and isinstance(decode(data), Hello):
+            greeted.append(network.now)
+
+    network.on_datagram = watch
+    for other in others:
+        network.cut(lonely, other)
+    dead: list[float] = []
+    while not dead:
+        network.run(0.05)
+        dead = [at for at, event in lonely.logged if event.fields.get("now") == "dead"]
+    network.run(1.0)
+    assert [at for at in greeted if dead[0] <= at <= dead[0] + 0.01]
