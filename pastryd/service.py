@@ -155,9 +155,13 @@ class Service:
         if self._driver is not None and not self._driver.stopped.done():
             gone = asyncio.Event()
             self._driver.call(lambda now: self.node.leave(now, lambda now: gone.set()))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.leave_timeout_s + LEAVE_GRACE_S):
-                    await gone.wait()
+            handing_over = asyncio.create_task(gone.wait())
+            await asyncio.wait(
+                (handing_over, self._driver.stopped),
+                timeout=self._config.leave_timeout_s + LEAVE_GRACE_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            handing_over.cancel()
         await self.stop()
 
     async def stop(self) -> None:

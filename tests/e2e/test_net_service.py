@@ -17,6 +17,7 @@ from pastryd.errors import NotFoundError, StoreLostError, UnreachableError
 from pastryd.ids import Name
 from pastryd.net.keys import read_network_key
 from pastryd.net.udp import PortTakenError
+from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
 from pastryd.service import Service
 from pastryd.store.scrub import Scrubber
@@ -147,6 +148,18 @@ async def test_a_store_that_is_found_lost_while_nobody_asks_stops_its_node(
     with pytest.raises(StoreLostError, match="start the node again"):
         async with asyncio.timeout(30):
             await first.wait_stopped()
+
+
+async def test_a_node_that_fails_while_it_hands_over_stops_at_once(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    monkeypatch.setattr(PastryNode, "leave", lambda *_: None)  # nobody takes anything over
+    leaving = asyncio.create_task(first.leave())
+    await asyncio.sleep(0)
+    first.driver.fail(StoreLostError("LMDB has given up; start the node again"))
+    async with asyncio.timeout(first.node.context.config.leave_timeout_s / 2):
+        await leaving
 
 
 async def test_damage_that_the_scrubber_finds_is_counted_and_told(
