@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from pastryd.cli.sim import sim
 from pastryd.errors import ConfigError
 from pastryd.node import PastryNode
+from pastryd.protocol.common_api import CommonApi
 from pastryd.recording import Origin, RecordedNode, Tag
 from pastryd.sim.faults import BitRot, Crash, Leave, Restart, Stall, Weather
 from pastryd.sim.replay import replay_file
@@ -99,8 +100,9 @@ def records_of(recorder: Recorder, life: int = 0) -> list[list[object]]:
 
 
 def test_every_input_of_a_node_is_written_down() -> None:
-    known = {name for name in vars(PastryNode) if not name.startswith("_")}
-    known -= set(PastryNode.__slots__)
+    offered = {**vars(CommonApi), **vars(PastryNode)}
+    known = {name for name in offered if not name.startswith("_")}
+    known -= {*CommonApi.__slots__, *PastryNode.__slots__}
     written = {name for name in vars(RecordedNode) if not name.startswith("_")}
     assert known - HEAR_NOTHING - FROM_APPLICATIONS == written
 
