@@ -47,6 +47,10 @@ class StoreError(PastryError):
     """The store cannot be opened, or failed while it was open."""
 
 
+class SupersededError(PastryError):
+    """Another node runs under this one's identity, and was started later."""
+
+
 class StoreLostError(StoreError):
     """The store gives nothing back and takes nothing any more until it is opened again."""
 

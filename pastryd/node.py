@@ -23,6 +23,7 @@ from pastryd.protocol.outbox import Outbox, StoreReply
 from pastryd.protocol.requests import Requests
 from pastryd.protocol.routing import Router
 from pastryd.protocol.table_upkeep import TableUpkeep
+from pastryd.protocol.twins import Twins
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.state.peers import ALIVE, Liveness, Peer
 from pastryd.stats import Stats
@@ -37,6 +38,7 @@ class PastryNode(CommonApi):
         "_heartbeats",
         "_requests",
         "_started",
+        "_twins",
         "items",
         "joiner",
         "leafset_upkeep",
@@ -59,11 +61,13 @@ class PastryNode(CommonApi):
         """
         self.context = context = Context(identity, config, rng)
         self._requests = requests = Requests(context)
+        self._twins = Twins(context)
         self.liveness = LivenessMonitor(
             context,
             requests,
             self._on_suspect,
             self._on_dead,
+            self._twins.on_suspect,
         )
         self._heartbeats = Heartbeats(context, self.liveness)
         self.table_upkeep = TableUpkeep(
@@ -183,14 +187,26 @@ class PastryNode(CommonApi):
         if type(message) is not m.Hello:
             self.context.stats.count("messages_unexpected")
         elif sender.id == self.identity.id:
-            own = self.joiner.on_own_hello(message.nonce)
+            own = self.joiner.on_own_hello(message.nonce) or self._twins.on_own_hello(message.nonce)
             if not own and sender.incarnation != self.identity.incarnation:
-                self.context.note_twin(sender)
+                self._twins.on_hello(message, sender, self.active, now)
                 return
             if not self.joiner.remembered and not self.active:
                 self.leafset_upkeep.activate_alone(now)
         else:
             self._answer_hello(message, sender, now)
+
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        """Take in what another holder of our own key sealed, in a later life than ours."""
+        try:
+            message = decode(data)
+        except RemoteProtocolError:
+            self.context.stats.count("messages_malformed")
+            return
+        if type(message) is m.Welcome:
+            self._twins.on_welcome(message, sender)
+        else:
+            self.context.stats.count("messages_unexpected")
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""

@@ -51,6 +51,7 @@ class Tag(IntEnum):
     FORGET = 12  # now, name
     LEAVE = 13  # now
     OUTPUTS = 14  # hash over all outputs so far
+    TWIN = 15  # as DATAGRAM, sealed by another holder of the node's own key
 
 
 class OutputHash:
@@ -234,6 +235,12 @@ class RecordedNode(PastryNode):
         """As `PastryNode.receive_hello`."""
         self._begin(Tag.HELLO, now, self._number_of(sender), data)
         super().receive_hello(data, sender, now)
+        self._end()
+
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        """As `PastryNode.receive_twin`."""
+        self._begin(Tag.TWIN, now, self._number_of(sender), data)
+        super().receive_twin(data, sender, now)
         self._end()
 
     def handle_timer(self, now: float) -> None:

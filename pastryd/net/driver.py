@@ -16,8 +16,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
-from pastryd.errors import PastryError, UnexpectedError, UnreachableError, shortage
-from pastryd.net.seal import Address, SessionTable
+from pastryd.errors import (
+    PastryError,
+    SupersededError,
+    UnexpectedError,
+    UnreachableError,
+    shortage,
+)
+from pastryd.net.seal import BY_MEMBER, BY_PEER, Address, SessionTable
 from pastryd.net.sender import Sender
 from pastryd.net.udp import RECEIVE_BYTES, UdpSocket
 from pastryd.priority import let_others_run
@@ -28,8 +34,9 @@ from pastryd.protocol.outbox import (
     Outbox,
     StoreReply,
     StoreRequest,
+    Superseded,
 )
-from pastryd.state.handle import Handle
+from pastryd.state.handle import Handle, show_endpoint
 from pastryd.stats import Stats
 
 T = TypeVar("T")
@@ -80,6 +87,9 @@ class Core(Protocol):
 
     def receive_hello(self, data: bytes, sender: Handle, now: float) -> None:
         """Take a message from somebody who has the network key and says to be `sender`."""
+
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        """Take a message that only who holds our own key can have sealed, in a later life."""
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
@@ -236,9 +246,9 @@ class Driver:
                 continue
             opened = open_one(bytes(memoryview(buffer)[:size]), address, now)
             if opened is not None:
-                payload, sender, is_hello = opened
-                if is_hello:
-                    core.receive_hello(payload, sender, now)
+                payload, sender, sealed = opened
+                if sealed != BY_PEER:
+                    self._receive_rare(payload, sender, sealed, now)
                 else:
                     core.receive_datagram(payload, sender, now)
             now = clock()
@@ -255,12 +265,18 @@ class Driver:
         self._was_bulk = True
 
     def _open_train(self, train: memoryview, step: int, address: Address, now: float) -> None:
-        for payloads, sender, is_hello in self._sessions.open_train(train, step, address, now):
-            if not is_hello:
+        for payloads, sender, sealed in self._sessions.open_train(train, step, address, now):
+            if sealed == BY_PEER:
                 self._core.receive_train(payloads, sender, now)
                 continue
             for payload in payloads:
-                self._core.receive_hello(payload, sender, now)
+                self._receive_rare(payload, sender, sealed, now)
+
+    def _receive_rare(self, payload: bytes, sender: Handle, sealed: int, now: float) -> None:
+        if sealed == BY_MEMBER:
+            self._core.receive_hello(payload, sender, now)
+        else:
+            self._core.receive_twin(payload, sender, now)
 
     def _handle_due(self) -> None:
         now = clock()
@@ -320,6 +336,13 @@ class Driver:
                 self._stats.count("completions_unclaimed")
             elif not future.done():
                 future.set_result(event.result)
+        elif type(event) is Superseded:
+            where = show_endpoint(event.by.endpoint)
+            raise SupersededError(
+                f"a newer node runs under this one's identity at {where}, and the ring hears only "
+                "that; is one data directory a copy of the other? Start this node with an empty "
+                "--data-dir, or stop the other one and start this one again"
+            )
         else:
             assert type(event) is Logged
             self._log.info(event.event, **event.fields)

@@ -46,10 +46,16 @@ NETWORK_LABEL = b"pastryd 1 network"
 Address = tuple[str, int] | tuple[str, int, int, int]
 """What the socket calls an endpoint."""
 
-Opened = tuple[bytes, Handle, bool]
-"""Payload, sender as it presents itself now, whether it is sealed under the network key alone."""
+BY_PEER = 0
+BY_MEMBER = 1
+"""Under the network key alone: whoever has that may be the sender."""
+BY_OURSELVES = 2
+"""Under our own key, in a later incarnation: by another node that has our private key."""
 
-OpenedTrain = tuple[list[bytes], Handle, bool]
+Opened = tuple[bytes, Handle, int]
+"""Payload, sender as it presents itself now, and by whom it was sealed."""
+
+OpenedTrain = tuple[list[bytes], Handle, int]
 """Payloads in order, and of each what `Opened` says."""
 
 _NUMBERS = struct.Struct(">QQ")
@@ -249,7 +255,7 @@ class SessionTable:
         if address != session.address:
             session.address = address
             session.handle = self._handle(bytes(datagram[1:33]), incarnation, address)
-        return payload, session.handle, False
+        return payload, session.handle, BY_PEER
 
     def open_train(
         self, train: memoryview, step: int, address: Address, now: float
@@ -263,12 +269,12 @@ class SessionTable:
             opened = self.open(datagram, address, now)
             if opened is None:
                 continue
-            payload, sender, is_hello = opened
-            if not groups or groups[-1][1] is not sender or groups[-1][2] != is_hello:
-                groups.append(([], sender, is_hello))
+            payload, sender, sealed = opened
+            if not groups or groups[-1][1] is not sender or groups[-1][2] != sealed:
+                groups.append(([], sender, sealed))
             payloads = groups[-1][0]
             payloads.append(payload)
-            if is_hello:
+            if sealed != BY_PEER:
                 continue
             session = self._sessions[sender.public_key]
             counter = _NUMBERS.unpack_from(datagram, 33)[1]
@@ -289,10 +295,10 @@ class SessionTable:
     ) -> Opened | None:
         """Open a peer's first datagram in an incarnation; believe it only if the seal holds."""
         public_key = datagram[1:33]
+        if public_key == self._public_key:
+            return self._open_own(datagram, incarnation, address, now)
         if session is not None and incarnation < session.incarnation:
             return self._refuse("datagrams_old_incarnation")
-        if public_key == self._public_key:
-            return self._refuse("datagrams_reflected")
         is_new = session is None
         if session is None:
             if not self._agreements.take(now):
@@ -315,7 +321,29 @@ class SessionTable:
         session.address = address
         session.handle = self._handle(public_key, incarnation, address)
         session.used = now
-        return payload, session.handle, False
+        return payload, session.handle, BY_PEER
+
+    def _open_own(
+        self, datagram: bytes, incarnation: int, address: Address, now: float
+    ) -> Opened | None:
+        """Open what another holder of our own key sealed; ours comes back from who reflects it.
+
+        Nothing of it is kept: whether it is fresh is for the core to know, which asked for it.
+        """
+        if incarnation <= self.incarnation:
+            return self._refuse("datagrams_reflected")
+        if not self._agreements.take(now):
+            return self._refuse("datagrams_agreement_limit")
+        public_key = self._public_key
+        session = self._agree(public_key, now)
+        assert session is not None
+        info = PAIR_LABEL + public_key + public_key + datagram[33:41]
+        unseal = AESGCM(expand(session.root, info))
+        try:
+            payload = unseal.decrypt(_NONCE_PREFIX + datagram[41:49], datagram[49:], datagram[:49])
+        except InvalidTag:
+            return self._refuse("datagrams_bad_seal")
+        return payload, self._handle(public_key, incarnation, address), BY_OURSELVES
 
     def _open_network(self, datagram: bytes, address: Address) -> Opened | None:
         """Open what is sealed under the network key.
@@ -344,7 +372,7 @@ class SessionTable:
                 del self._greetings[next(iter(self._greetings))]
             greeting = self._greetings[sender] = _Greeting(unseal)
         greeting.window.accept(counter)
-        return payload, self._handle(public_key, incarnation, address), True
+        return payload, self._handle(public_key, incarnation, address), BY_MEMBER
 
     # -- what both share --
 
@@ -353,8 +381,6 @@ class SessionTable:
 
     def _agree(self, public_key: bytes, now: float) -> _Session | None:
         """Return a session with a key, not kept yet; None for a key that X25519 refuses."""
-        if public_key == self._public_key:
-            return None
         try:
             shared = self._private_key.exchange(X25519PublicKey.from_public_bytes(public_key))
         except ValueError:

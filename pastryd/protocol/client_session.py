@@ -105,6 +105,10 @@ class ClientSession:
         """Ignore it: nobody joins through a client."""
         self.stats.count("messages_unexpected")
 
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        """Ignore it: each client makes itself a key."""
+        self.stats.count("messages_unexpected")
+
     def handle_timer(self, now: float) -> None:
         """Run what is due."""
         self._context.deadlines.run_due(now)

@@ -70,7 +70,6 @@ class Context:
         "_hearsay_hellos",
         "_learns_address",
         "_seen_elsewhere",
-        "_twin_noted",
         "config",
         "deadlines",
         "identity",
@@ -97,7 +96,6 @@ class Context:
         """Where one peer saw us that is not where we think, who, and when."""
         self._cookie_key = rng.randbytes(16)
         self._hearsay_hellos = TokenBucket(HEARSAY_HELLOS_PER_S, HEARSAY_HELLOS_BURST)
-        self._twin_noted = False
         self.items_near = False
         """Whether anybody whom we know has ever said that it holds items."""
         self.stats = Stats()
@@ -181,6 +179,13 @@ class Context:
         nonce = self.nonce()
         self.outbox.datagrams.append((encode(Hello(nonce, HELLO_PADDING)), endpoint))
         return nonce
+
+    def hello_hearsay(self, endpoint: Endpoint, now: float) -> int:
+        """Greet an address that somebody else named, as `hello_endpoint`; 0: not now."""
+        if self._hearsay_hellos.take(now):
+            return self.hello_endpoint(endpoint)
+        self.stats.count("hearsay_hellos_refused")
+        return 0
 
     def _verify_rumour(self, peer: Peer, now: float) -> None:
         """Greet a peer where it is said to be: what it says from there itself is believed."""
@@ -279,8 +284,9 @@ class Context:
         self.outbox.datagrams.append((encode(welcome), sender))
         known = self.peers.get(sender.id)
         if known is not None and known.handle.incarnation > sender.incarnation:
-            # A later life of it runs elsewhere, so that nobody listens to this one: it should know.
-            suspect = Suspect(sender.id, known.handle.incarnation, ())
+            # A later life of it runs elsewhere, so that nobody listens to this one: it should know,
+            # and may ask there whether that is true.
+            suspect = Suspect(sender.id, known.handle.incarnation, (known.told,))
             self.outbox.datagrams.append((encode(suspect), sender))
 
     def _cookie(self, handle: Handle, at: float) -> int:
@@ -295,18 +301,6 @@ class Context:
             self.prove(peer, peer.endpoint, now)  # the cookie is of this address alone
         else:
             self.stats.count("echoes_wrong")
-
-    def note_twin(self, told_by: Handle) -> None:
-        """Another node seems to run under our identity: say so, once, for it may be a lie."""
-        if not self._twin_noted:
-            self._twin_noted = True
-            self.log(
-                "identity_used_twice",
-                told_by=str(told_by),
-                advice="do two nodes run on copies of one data directory? the older one is not "
-                "heard; stop one of them and give it an empty --data-dir; if that was the newer "
-                "one, restart the older one",
-            )
 
     def ask_own_address(self, peer: Peer, now: float) -> None:
         """Ask a peer where it sees us: we have not been told yet, or it wonders where we are."""

@@ -81,6 +81,7 @@ class LivenessMonitor:
         "_helping",
         "_on_dead",
         "_on_suspect",
+        "_on_twin",
         "_refutations",
         "_requests",
         "_silent",
@@ -94,11 +95,14 @@ class LivenessMonitor:
         requests: Requests,
         on_suspect: Callable[[Peer, float], None],
         on_dead: Callable[[Peer, float], None],
+        on_twin: Callable[[Suspect, Peer, float], None],
     ) -> None:
+        """`on_twin` is told who knows of a later life of us."""
         self._context = context
         self._requests = requests
         self._on_suspect = on_suspect
         self._on_dead = on_dead
+        self._on_twin = on_twin
         self._doubts: dict[NodeId, _Doubt] = {}
         self._witnesses = Witnesses(context)
         self._helping = 0
@@ -352,7 +356,7 @@ class LivenessMonitor:
         if message.id == context.identity.id:
             told = [peer]
             if message.incarnation > context.identity.incarnation:
-                context.note_twin(peer.handle)
+                self._on_twin(message, peer, now)
                 return
             is_current = message.incarnation == context.identity.incarnation
             if is_current and self._refutations.take(now):

@@ -90,7 +90,16 @@ class Completion:
         self.result = result
 
 
-Event = Logged | Completion
+class Superseded:
+    """A later life of us runs elsewhere, and has proved it: stop, nobody hears us any more."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by: Handle) -> None:
+        self.by = by
+
+
+Event = Logged | Completion | Superseded
 Destination = Handle | Endpoint
 """A handle: sealed for that node. A bare endpoint: sealed under the network key alone (HELLO)."""
 

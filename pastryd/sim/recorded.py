@@ -94,7 +94,7 @@ class Recording:
     def _parse(self, record: list[Any]) -> Input | bytes | None:
         """Return what a record says; ValueError if it says nothing that we know."""
         match record:
-            case [Tag.DATAGRAM | Tag.HELLO as tag, float(now), int(number), bytes(data)]:
+            case [Tag.DATAGRAM | Tag.HELLO | Tag.TWIN as tag, float(now), int(number), bytes(data)]:
                 return self._datagram(Tag(tag), now, self._peers[number], data)
             case [Tag.OUTPUTS, bytes(digest)]:
                 return digest
@@ -117,6 +117,8 @@ class Recording:
         self._now = now
         if tag is Tag.HELLO:
             return Input(tag, now, sender, data, lambda node: node.receive_hello(data, sender, now))
+        if tag is Tag.TWIN:
+            return Input(tag, now, sender, data, lambda node: node.receive_twin(data, sender, now))
         return Input(tag, now, sender, data, lambda node: node.receive_datagram(data, sender, now))
 
     def _input(self, tag: Tag, now: float, give: Step) -> Input:

@@ -13,7 +13,7 @@ from struct import Struct
 from pastryd.config import Config
 from pastryd.ids import NodeId
 from pastryd.node import PastryNode
-from pastryd.protocol.outbox import Completion, Logged, StoreRequest
+from pastryd.protocol.outbox import Completion, Logged, StoreRequest, Superseded
 from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.events import Events
 from pastryd.sim.latency import Constant, LatencyModel
@@ -53,6 +53,7 @@ class SimNode:
         "sent",
         "stalled_since",
         "started_at",
+        "superseded_by",
         "timer_at",
     )
 
@@ -81,6 +82,8 @@ class SimNode:
         self.timer_at = NEVER
         self.logged: list[tuple[float, Logged]] = []
         self.results: dict[int, object] = {}
+        self.superseded_by: Handle | None = None
+        """Who made it stop: a later life of it that runs elsewhere."""
         self.sent = 0
         self.received = 0
         self._identity: Handle | None = None
@@ -324,6 +327,9 @@ class World:
             for event in outbox.events:
                 if type(event) is Completion:
                     node.results[event.request_id] = event.result
+                elif type(event) is Superseded:
+                    node.superseded_by = event.by
+                    self.crash(node)
                 elif self.keep_log:
                     assert type(event) is Logged
                     node.logged.append((self.now, event))
@@ -416,6 +422,9 @@ class World:
         now = self.now if node.clock_rate == 1.0 else node.local(self.now)
         if wanted is None:
             node.core.receive_hello(data, sender, now)
+        elif sender.id == node.id:
+            if sender.incarnation > node.core.identity.incarnation:
+                node.core.receive_twin(data, sender, now)
         else:
             node.core.receive_datagram(data, sender, now)
         self._drain(node)

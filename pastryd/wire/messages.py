@@ -181,8 +181,9 @@ class IndirectPong(NamedTuple):
 class Suspect(NamedTuple):
     """The sender suspects this node in this incarnation, or has given it up: verify it.
 
-    To that node itself: others call it dead, it is to refute that.
-    `members`: who comes into the receiver's leaf set in its place, as far as the sender knows.
+    To that node itself: others call it dead, it is to refute that; in a later incarnation than its
+    own: a later life of it is known, which `members` names. Otherwise `members`: who comes into the
+    receiver's leaf set in its place, as far as the sender knows.
     """
 
     id: NodeId

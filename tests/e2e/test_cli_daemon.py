@@ -124,6 +124,25 @@ def test_a_taken_port_is_told(start: Start) -> None:
         assert address in refused(start("--listen", address))
 
 
+def test_of_two_nodes_on_copies_of_one_data_directory_the_older_one_stops(
+    start: Start, tmp_path: Path
+) -> None:
+    address = ready_address(start())
+    bootstrap = ("--bootstrap", address)
+    older = start(*bootstrap, name="original")
+    ready_address(older)
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")  # nothing is being written
+    newer = start(*bootstrap, name="copy")
+    where = ready_address(newer)
+    assert older.wait() == 2
+    older.event("identity_used_twice")
+    said = older.line_where(lambda line: line.startswith("pastryd: "))
+    assert f"a newer node runs under this one's identity at {where}" in said
+    assert "empty --data-dir" in said
+    assert pastry("ring", node=address).status == 0
+    assert newer.popen.poll() is None
+
+
 def test_a_foreign_data_directory_is_refused_and_left_alone(start: Start, tmp_path: Path) -> None:
     foreign = tmp_path / "data"
     foreign.mkdir()

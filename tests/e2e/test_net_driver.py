@@ -58,6 +58,10 @@ class Core:
         self.calls.append(("hello", data, sender))
         self.received.set()
 
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        self.calls.append(("twin", data, sender))
+        self.received.set()
+
     def handle_timer(self, now: float) -> None:
         self.deadline = None
         self.calls.append(("timer", now))

@@ -180,7 +180,7 @@ def test_a_node_learns_that_a_copy_of_its_identity_runs_elsewhere() -> None:
     network.transmit = heard  # type: ignore[method-assign]
     network.step(other, lambda: other.core.receive_hello(hello, older.handle, network.now))
     suspects = [message for message in said if isinstance(message, Suspect)]
-    assert suspects == [Suspect(newer.handle.id, newer.handle.incarnation, ())]
+    assert suspects == [Suspect(newer.handle.id, newer.handle.incarnation, (newer.handle,))]
 
     def receive() -> None:
         for message in said:

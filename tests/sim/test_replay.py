@@ -15,6 +15,8 @@ from pastryd.sim.faults import BitRot, Crash, Leave, Restart, Stall, Weather
 from pastryd.sim.replay import replay_file
 from pastryd.sim.world import SimNode
 from pastryd.stats import Stats
+from pastryd.wire.codec import encode
+from pastryd.wire.messages import Welcome
 from tests.sim.swarm import Swarm
 
 HEAR_NOTHING = {
@@ -77,6 +79,10 @@ def recorder() -> Recorder:
         swarm.workload.get(others[0], name)
     swarm.run(10)
     swarm.step(swarm.machines[5], lambda now: swarm.machines[5].core.add_seeds([("10.9.9.9", 1)]))
+    core = swarm.machines[5].core
+    twin = core.identity.reborn(core.identity.incarnation + 1)
+    said = encode(Welcome(1, twin, *twin.endpoint, True, "", 0, 0))
+    swarm.step(swarm.machines[5], lambda now: core.receive_twin(said, twin, now))
     swarm.apply(BitRot(5, 1.0))
     swarm.run(5)
     swarm.apply(Crash((5,)))

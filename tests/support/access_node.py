@@ -93,6 +93,9 @@ class AccessNode:
         assert isinstance(message, m.Hello)
         self.context.on_hello(message, sender, self.active, NOBODY, now)
 
+    def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
+        raise AssertionError("nobody else has this key")
+
     def handle_timer(self, now: float) -> None:
         self.context.deadlines.run_due(now)
 

@@ -4,10 +4,11 @@ from pastryd.config import Config
 from pastryd.sim.disk import VirtualDisk
 from pastryd.sim.latency import Constant
 from pastryd.sim.world import SimNode, World
+from pastryd.state.handle import Endpoint, Handle
 
 VirtualNode = SimNode
 
-__all__ = ["VirtualDisk", "VirtualNetwork", "VirtualNode"]
+__all__ = ["SealedNetwork", "VirtualDisk", "VirtualNetwork", "VirtualNode"]
 
 
 class VirtualNetwork(World):
@@ -43,3 +44,34 @@ class VirtualNetwork(World):
     @duplication.setter
     def duplication(self, chance: float) -> None:
         self.links.duplication = chance
+
+
+class SealedNetwork(VirtualNetwork):
+    """One where nobody hears an earlier life of a node of which it has heard a later one.
+
+    That is the seals' doing (`net/seal.py`), which a `World` leaves out.
+    """
+
+    def __init__(self, seed: int = 1, loss: float = 0.0) -> None:
+        super().__init__(seed, loss=loss)
+        self._heard: dict[tuple[Endpoint, bytes], int] = {}
+
+    @property
+    def superseded(self) -> list[VirtualNode]:
+        """Who has stopped because a later life of it runs elsewhere."""
+        return [node for node in self.nodes if node.superseded_by is not None]
+
+    def _arrive(
+        self,
+        node: VirtualNode | None,
+        endpoint: Endpoint,
+        data: bytes,
+        sender: Handle,
+        wanted: Handle | None,
+    ) -> None:
+        if wanted is not None:
+            place = endpoint, sender.public_key
+            if sender.incarnation < self._heard.get(place, 0):
+                return
+            self._heard[place] = sender.incarnation
+        super()._arrive(node, endpoint, data, sender, wanted)

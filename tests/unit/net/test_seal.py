@@ -8,7 +8,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
-from pastryd.net.seal import AGREEMENTS_BURST, GREETINGS_MAX, NETWORK, OVERHEAD_BYTES, SessionTable
+from pastryd.net.seal import (
+    AGREEMENTS_BURST,
+    BY_OURSELVES,
+    GREETINGS_MAX,
+    NETWORK,
+    OVERHEAD_BYTES,
+    SessionTable,
+)
 from pastryd.net.udp import endpoint_of
 from pastryd.state.handle import Handle
 from pastryd.stats import Stats
@@ -103,11 +110,46 @@ def test_our_own_datagram_reflected_is_dropped_but_our_own_hello_names_us() -> N
     assert opened and opened[1].id == a.handle.id
 
 
-def test_nothing_is_sealed_for_ourselves_or_for_a_key_of_low_order() -> None:
+def test_nothing_is_sealed_for_a_key_of_low_order() -> None:
     a = Side(1)
-    assert a.table.seal(b"x", a.handle, 0.0) is None
     assert a.table.seal(b"x", Handle(bytes(32), *_THERE, 1), 0.0) is None
-    assert a.stats.counters == {"datagrams_unsealable": 2}
+    assert a.stats.counters == {"datagrams_unsealable": 1}
+
+
+def test_what_a_later_life_of_ours_sealed_for_us_is_told_apart_and_nobody_else_can_make_it() -> (
+    None
+):
+    earlier, later, liar = Side(1, 5), Side(1, 6), Side(2, 7)
+    sealed = later.seal(earlier, b"proof")
+    opened = earlier.table.open(sealed, _HERE, 0.0)
+    assert opened == (b"proof", later.handle.at(_HERE), BY_OURSELVES)
+    assert earlier.table.open(sealed, _HERE, 0.0) == opened, "who asks knows what is fresh"
+    assert not later.opens(earlier.seal(later)), "an earlier life has nothing to say"
+    assert later.stats.counters == {"datagrams_reflected": 1}
+    assert not earlier.opens(earlier.seal(earlier))
+    assert earlier.stats.counters == {"datagrams_reflected": 1}
+    header = sealed[:1] + earlier.public_key + (9).to_bytes(8, "big") + bytes(8)
+    for forged in (liar.seal(earlier), liar.table.seal_hello(b"proof")):
+        assert not earlier.opens(header + forged[49:])
+    other_network = Side(1, 9, network_key=bytes(32))
+    assert not earlier.opens(other_network.seal(earlier))
+    assert earlier.stats.counters["datagrams_bad_seal"] == 3
+
+
+def test_forged_datagrams_in_our_own_name_cannot_burn_the_cpu() -> None:
+    a = Side(1)
+    header = b"\x10" + a.public_key + (9).to_bytes(8, "big") + bytes(8)
+    for _ in range(2 * int(AGREEMENTS_BURST)):
+        assert not a.opens(header + bytes(32))
+    assert a.stats.counters["datagrams_bad_seal"] == AGREEMENTS_BURST
+
+
+def test_a_train_of_a_later_life_of_ours_is_told_apart() -> None:
+    earlier, later = Side(1, 5), Side(1, 6)
+    train = later.table.seal_train([b"one", b"two"], earlier.handle, 0.0)
+    assert train is not None
+    groups = earlier.table.open_train(memoryview(train), len(train) // 2, _HERE, 0.0)
+    assert groups == [([b"one", b"two"], later.handle.at(_HERE), BY_OURSELVES)]
 
 
 def test_a_higher_incarnation_is_believed_only_after_its_seal_opened() -> None:
