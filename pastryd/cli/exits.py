@@ -33,7 +33,9 @@ _STATUS_BY_ERROR: tuple[tuple[type[errors.PastryError], int], ...] = (
     (errors.UnreachableError, UNREACHABLE),
     (errors.UnderReplicatedError, UNDER_REPLICATED),
     (errors.CorruptError, CORRUPT),
+    (errors.StoreLostError, UNEXPECTED),  # to start again is what helps
     (errors.StoreError, BAD_INPUT),
+    (errors.SupersededError, BAD_INPUT),
     (errors.ConfigError, BAD_INPUT),
     (errors.LocalProtocolError, BAD_INPUT),
     (errors.UnexpectedError, UNEXPECTED),

@@ -31,6 +31,8 @@ def outcome(error: BaseException | None, capsys: pytest.CaptureFixture[str]) -> 
     [
         (errors.ConfigError("m"), exits.BAD_INPUT),
         (errors.StoreError("m"), exits.BAD_INPUT),
+        (errors.StoreLostError("start it again"), exits.UNEXPECTED),
+        (errors.SupersededError("m"), exits.BAD_INPUT),
         (errors.NotFoundError("m"), exits.NOT_FOUND),
         (errors.UnreachableError("m"), exits.UNREACHABLE),
         (errors.UnderReplicatedError("m"), exits.UNDER_REPLICATED),
