@@ -247,7 +247,7 @@ class Driver:
             opened = open_one(bytes(memoryview(buffer)[:size]), address, now)
             if opened is not None:
                 payload, sender, sealed = opened
-                if sealed != BY_PEER:
+                if sealed:  # not `BY_PEER`
                     self._receive_rare(payload, sender, sealed, now)
                 else:
                     core.receive_datagram(payload, sender, now)
