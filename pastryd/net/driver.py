@@ -325,9 +325,12 @@ class Driver:
 
     def _watch_writable(self, wanted: bool) -> None:
         if wanted:
-            self._loop.add_writer(self._udp.fileno(), self.run, self._sender.handle_writable)
+            self._loop.add_writer(self._udp.fileno(), self.run, self._handle_writable)
         else:
             self._loop.remove_writer(self._udp.fileno())
+
+    def _handle_writable(self) -> None:
+        self._was_bulk |= self._sender.handle_writable()
 
     def _report(self, event: Event) -> None:
         if type(event) is Completion:

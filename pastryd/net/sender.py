@@ -26,6 +26,10 @@ PIECES_ALONE = 64
 """After a pause that took so long, somebody computes, and each would cost a slice: a step may send
 sixteen pieces, and two thirds of a put went to that (docs/decisions/0025-bulk-steps-aside.md)."""
 
+PIECES_AT_ONCE = 16
+"""Of what waited for the kernel, before our own loop's other work gets its turn; as many as a step
+sends."""
+
 SEND_QUEUE_BYTES_MAX = 2 << 20
 """What may wait for the kernel; more is dropped, as the network would."""
 
@@ -48,13 +52,15 @@ class Sender:
         self._unsent: deque[tuple[bytes, int, Endpoint]] = deque()
         """Trains, the size of their datagrams, and where they go."""
         self._unsent_bytes = 0
-        self._was_bulk = False
         self._pieces_alone = 0
         """So many pieces go without a pause between them."""
 
     def send(self, datagrams: Sequence[tuple[bytes, Destination]], now: float) -> bool:
-        """Seal and send messages in their order; return whether bulk was among them."""
-        self._was_bulk = False
+        """Seal and send messages in their order; return whether bulk was among them.
+
+        Others run between two pieces; who ends the step lets them run after the last.
+        """
+        was_bulk = False
         sessions, send, unsent = self._sessions, self._udp.send, self._unsent
         count, i = len(datagrams), 0
         while i < count:
@@ -64,8 +70,11 @@ class Sender:
                 if i < count and datagrams[i][1] is destination:
                     train = _train_from(datagrams, i - 1)
                     if len(train) > 1:
-                        self._send_train(train, destination, now)
                         i += len(train) - 1
+                        if self._send_train(train, destination, now):
+                            was_bulk = True
+                            if i < count:
+                                self._pause()
                         continue
                 sealed = sessions.seal(payload, destination, now)
                 if sealed is None:
@@ -78,8 +87,10 @@ class Sender:
             if unsent or not send(sealed, endpoint):
                 self._keep_unsent(sealed, len(sealed), endpoint)
             if len(sealed) > BULK_BYTES:
-                self._after_bulk()
-        return self._was_bulk
+                was_bulk = True
+                if i < count:
+                    self._pause()
+        return was_bulk
 
     def close(self) -> None:
         """Forget what waits."""
@@ -87,32 +98,41 @@ class Sender:
             self._unsent.clear()
             self._watch(False)
 
-    def handle_writable(self) -> None:
-        """Send what waits, as far as the kernel has room."""
-        unsent = self._unsent
-        while unsent:
+    def handle_writable(self) -> bool:
+        """Send what waits, as far as the kernel has room; return whether bulk was among it.
+
+        At most `PIECES_AT_ONCE` of bulk: while more waits and the socket is writable we are called
+        again.
+        """
+        unsent, pieces = self._unsent, 0
+        while unsent and pieces < PIECES_AT_ONCE:
             train, step, endpoint = unsent.popleft()
             sent = self._udp.send_train(train, step, endpoint)
             self._unsent_bytes -= sent
             if sent < len(train):
                 unsent.appendleft((train[sent:], step, endpoint))
-                return
-        self._watch(False)
+                return pieces > 0
+            if len(train) > BULK_BYTES:
+                pieces += 1
+                if unsent and pieces < PIECES_AT_ONCE:
+                    self._pause()
+        if not unsent:
+            self._watch(False)
+        return pieces > 0
 
-    def _send_train(self, payloads: list[bytes], receiver: Handle, now: float) -> None:
+    def _send_train(self, payloads: list[bytes], receiver: Handle, now: float) -> bool:
+        """Send messages as one train; return whether it was bulk."""
         train = self._sessions.seal_train(payloads, receiver, now)
         if train is None:
-            return
+            return False
         step = len(payloads[0]) + OVERHEAD_BYTES
         sent = 0 if self._unsent else self._udp.send_train(train, step, receiver.endpoint)
         if sent < len(train):
             self._keep_unsent(train[sent:], step, receiver.endpoint)
-        if len(train) > BULK_BYTES:
-            self._after_bulk()
+        return len(train) > BULK_BYTES
 
-    def _after_bulk(self) -> None:
+    def _pause(self) -> None:
         """Let others run between two pieces, unless who did lately kept the core for long."""
-        self._was_bulk = True
         if self._pieces_alone:
             self._pieces_alone -= 1
             return
