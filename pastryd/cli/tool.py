@@ -7,6 +7,7 @@ Results go to stdout, everything else to stderr. Exit statuses: `exits.py` and t
 import contextlib
 import json
 import os
+import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -94,19 +95,34 @@ async def _read_stdin() -> AsyncIterator[bytes]:
             yield piece
 
 
+def _was_written(before: os.stat_result, after: os.stat_result, read_bytes: int) -> bool:
+    """Tell whether a file changed while that many bytes of it were read."""
+    if not stat.S_ISREG(before.st_mode):
+        return False
+    return before.st_mtime_ns != after.st_mtime_ns or read_bytes != before.st_size
+
+
 async def _put_one(client: "Client", file: str, bars: PutBars) -> "PutResult":
     if file == "-":
         with bars.of("stdin", None) as progress:
             return await client.put(_read_stdin(), progress)
     fd = await open_descriptor(file, os.O_RDONLY)
     try:
-        size = os.fstat(fd).st_size or None
+        before = os.fstat(fd)
+        size = before.st_size or None
         # Named: a read that fails on the way, of what?
         with bars.of(Path(file).name, size) as progress, exits.named(file):
             if size is None:  # a pipe, a device or an empty file
                 return await client.put(read_descriptor(fd), progress)
             with open(fd, "rb", buffering=0, closefd=False) as opened:
-                return await client.put(opened, progress)
+                result = await client.put(opened, progress)
+        if _was_written(before, os.fstat(fd), result.size):
+            exits.complain(
+                "pastry",
+                f"{file}: it was written to while it was put; under its key is what was read, "
+                "perhaps none of its versions: put it again when nobody writes to it",
+            )
+        return result
     finally:
         os.close(fd)
 
