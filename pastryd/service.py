@@ -330,6 +330,8 @@ class Service:
                     "still_joining",
                     bootstrap=[show_endpoint(e) for e in self._bootstrap],
                     addresses=len(seeds),
+                    advice="is a node running there, with the same network key? Does UDP pass "
+                    "both ways?",
                 )
                 node.add_seeds(seeds)
                 wait_s = min(2 * wait_s, config.join_retry_max_s)
