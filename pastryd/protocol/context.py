@@ -286,7 +286,8 @@ class Context:
         if known is not None and known.handle.incarnation > sender.incarnation:
             # A later life of it runs elsewhere, so that nobody listens to this one: it should know,
             # and may ask there whether that is true.
-            suspect = Suspect(sender.id, known.handle.incarnation, (known.told,))
+            later = tuple(dict.fromkeys((known.handle, known.told)))
+            suspect = Suspect(sender.id, known.handle.incarnation, later)
             self.outbox.datagrams.append((encode(suspect), sender))
 
     def _cookie(self, handle: Handle, at: float) -> int:

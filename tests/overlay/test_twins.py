@@ -6,7 +6,13 @@ Why a `Welcome` under our own key, and no word of a peer, is one: docs/decisions
 import pytest
 
 from pastryd.protocol.context import HELLO_PADDING
-from pastryd.protocol.twins import ASKS_BURST, ASKS_PER_S
+from pastryd.protocol.twins import (
+    ASKS_BURST,
+    ASKS_PER_S,
+    RAISE_BELIEVED_MAX,
+    RAISES_BURST,
+    RAISES_PER_S,
+)
 from pastryd.state.handle import Endpoint, Handle
 from pastryd.wire.codec import decode, encode
 from pastryd.wire.messages import Alive, Hello, Message, Suspect, Welcome
@@ -184,6 +190,53 @@ def test_claims_aim_a_node_at_an_address_a_few_times_only() -> None:
         liar.say_hello(Hello(liar.network.rng.getrandbits(60), HELLO_PADDING))
         liar.network.run(0.05)
     assert 0 < len(liar.asked) <= 2 * (ASKS_BURST + 10 * ASKS_PER_S)
+
+
+def test_who_is_remembered_in_a_later_life_at_its_own_address_goes_on_in_a_still_later_one() -> (
+    None
+):
+    """A backup of its data directory was restored, and its clock was ahead in between."""
+    network = SealedNetwork(seed=4)
+    late, *others = network.ring(5, settle_s=5)
+    network.step(late, lambda: _grow(late, late.handle.incarnation + 10**12))
+    network.run(3)
+    remembered = late.core.identity.incarnation
+    again = network.restart(late, others)
+    assert again.core.identity.incarnation < remembered
+    network.run_until(network.is_consistent, 5)
+    assert again.core.identity.incarnation == remembered + 1
+    assert not says_twin(again) and not network.superseded
+
+
+def test_a_twin_that_advertises_our_own_address_is_asked_where_it_is_heard() -> None:
+    """The settings were copied, too."""
+    network = SealedNetwork(seed=9)
+    older, *others = network.ring(5, settle_s=5)
+    newer = copy_of(network, older, start=False)
+    context = newer.core.context
+    context.identity = context.identity.at(older.endpoint)
+    network.step(newer, lambda: newer.core.start([others[0].endpoint], network.now))
+    network.run_until(lambda: not older.running, 10)
+    assert network.superseded == [older]
+    assert older.core.identity.incarnation < newer.core.identity.incarnation
+
+
+def test_who_lies_about_its_later_life_at_its_own_address_raises_it_seldom_and_not_for_good() -> (
+    None
+):
+    liar = Liar()
+    first = liar.victim.core.identity.incarnation
+    for by in (2**64 - 1 - first, RAISE_BELIEVED_MAX - first):
+        twin = liar.twin.reborn(first + by).at(liar.victim.endpoint)
+        liar.say(Suspect(twin.id, twin.incarnation, (twin,)), liar.handle)
+    assert liar.victim.core.identity.incarnation == first
+    for _ in range(100):
+        twin = liar.twin.at(liar.victim.endpoint)
+        liar.say(Suspect(twin.id, twin.incarnation, (twin,)), liar.handle)
+        liar.network.run(0.1)
+    raised = (liar.victim.core.identity.incarnation - first) // 101
+    assert 0 < raised <= RAISES_BURST + 10 * RAISES_PER_S
+    assert liar.nobody_minds()
 
 
 def test_a_node_that_restarts_elsewhere_is_not_told_that_it_is_its_own_twin() -> None:
