@@ -18,6 +18,8 @@ from typing import Protocol, TypeVar
 
 from pastryd.errors import (
     PastryError,
+    StoreError,
+    StoreLostError,
     SupersededError,
     UnexpectedError,
     UnreachableError,
@@ -128,12 +130,17 @@ class Driver:
         stats: Stats,
         log: Log,
     ) -> None:
-        """`submit` takes store requests; `incarnation_grew` is called before a new one is used."""
+        """`submit` takes store requests; `incarnation_grew` keeps a new one before it is used.
+
+        It raises `StoreError` if it cannot.
+        """
         self._core = core
         self._udp = udp
         self._sessions = sessions
         self._submit = submit
         self._incarnation_grew = incarnation_grew
+        self._incarnation = sessions.incarnation
+        """The core's, when it was last looked at."""
         self._stall_s = stall_s
         self._stats = stats
         self._log = log
@@ -317,11 +324,25 @@ class Driver:
 
     def _send_all(self, outbox: Outbox) -> None:
         incarnation = self._core.identity.incarnation
-        if incarnation != self._sessions.incarnation:
-            self._incarnation_grew(incarnation)
-            self._sessions.renew(incarnation)
+        if incarnation != self._incarnation:
+            self._renew(incarnation)
         self._was_bulk |= self._sender.send(outbox.datagrams, clock())
         outbox.datagrams.clear()
+
+    def _renew(self, incarnation: int) -> None:
+        """Seal in a new incarnation, unless it cannot be kept: what comes back would reuse keys.
+
+        Then peers hear us in the one before, and we go on: accusations must stop no node.
+        """
+        self._incarnation = incarnation
+        try:
+            self._incarnation_grew(incarnation)
+        except StoreLostError:
+            raise
+        except StoreError:
+            self._stats.count("incarnations_not_kept")
+            return
+        self._sessions.renew(incarnation)
 
     def _watch_writable(self, wanted: bool) -> None:
         if wanted:

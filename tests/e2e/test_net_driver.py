@@ -106,16 +106,22 @@ class Side:
         sessions = SessionTable(key, 1, PUBLIC_NETWORK_KEY, endpoint_of, self.stats)
         self.log = Log()
         self.grown: list[int] = []
+        self.keeps = True
         self.driver = Driver(
             self.core,
             self.udp,
             sessions,
             self.submit,
-            self.grown.append,
+            self.claim,
             0.05,
             self.stats,
             self.log,
         )
+
+    def claim(self, incarnation: int) -> None:
+        self.grown.append(incarnation)
+        if not self.keeps:
+            raise StoreError("cannot write to the store: read-only file system")
 
     def submit(self, request: StoreRequest) -> None:
         """Answer reads at once, as the executor does."""
@@ -246,6 +252,33 @@ async def test_a_log_that_fails_stops_the_node_and_leaves_nobody_waiting(sides: 
         await waiting
     with pytest.raises(PastryError, match="BrokenPipe"):
         await a.driver.stopped
+
+
+async def test_an_incarnation_that_cannot_be_kept_is_not_used_and_stops_nobody(
+    sides: Sides,
+) -> None:
+    """Who accuses a node, or remembers a later life of it, could stop it, were its disk bad."""
+    a, b = sides
+    a.keeps = False
+
+    async def said(incarnation: int) -> int:
+        a.core.identity = a.core.identity.reborn(incarnation)
+        count = len(b.core.calls)
+        for _ in range(2):
+            a.does(lambda core: core.outbox.datagrams.append((b"x", b.core.identity)))
+        while len(b.core.calls) < count + 2:
+            b.core.received.clear()
+            await b.core.received.wait()
+        first, second = (call[2].incarnation for call in b.core.calls[-2:])
+        assert first == second
+        return int(first)
+
+    assert await said(9) == 1
+    assert not a.driver.stopped.done()
+    assert a.grown == [9], "asked once"
+    a.keeps = True
+    assert await said(10) == 10
+    assert a.stats.counters["incarnations_not_kept"] == 1
 
 
 async def test_a_refutation_is_sealed_in_the_new_incarnation_and_told_before(sides: Sides) -> None:
