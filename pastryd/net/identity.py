@@ -59,8 +59,9 @@ class Identity:
     def claim(self, incarnation: int) -> None:
         """Make sure that no later life uses this incarnation, before this one does."""
         if incarnation > self._reserved:
-            self._reserved = incarnation + RESERVED
-            self._meta.put_meta(INCARNATION, self._reserved.to_bytes(8, "big"))
+            reserved = incarnation + RESERVED
+            self._meta.put_meta(INCARNATION, reserved.to_bytes(8, "big"))
+            self._reserved = reserved  # only now: what could not be written is claimed again
 
 
 def remember_peers(meta: Meta, endpoints: Sequence[Endpoint]) -> None:

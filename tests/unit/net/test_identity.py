@@ -22,6 +22,17 @@ class Meta:
         self.writes += 1
 
 
+class Broken(Meta):
+    """A disk that may refuse to write."""
+
+    is_broken = False
+
+    def put_meta(self, key: str, value: bytes) -> None:
+        if self.is_broken:
+            raise StoreError("read-only file system")
+        super().put_meta(key, value)
+
+
 def test_the_key_is_made_once() -> None:
     meta = Meta()
     assert Identity(meta, 1000).public_key == Identity(meta, 2000).public_key
@@ -47,6 +58,19 @@ def test_an_incarnation_reached_by_refutations_is_never_used_by_a_later_life() -
     assert meta.writes == writes
     first.claim(first.incarnation + 1_000_000)
     assert Identity(meta, 5_000_000).incarnation > first.incarnation + 1_000_000
+
+
+def test_an_incarnation_beyond_one_that_could_not_be_written_has_to_be_written_too() -> None:
+    meta = Broken()
+    first = Identity(meta, 5_000_000)
+    meta.is_broken = True
+    used = first.incarnation + 1_000_000
+    for incarnation in (used, used + 1):
+        with pytest.raises(StoreError):
+            first.claim(incarnation)
+    meta.is_broken = False
+    first.claim(used + 2)
+    assert Identity(meta, 5_000_000).incarnation > used + 2
 
 
 def test_a_damaged_key_is_told_and_not_replaced() -> None:
