@@ -52,8 +52,8 @@ class Housekeeping:
         self._bootstrap = bootstrap
         self._log = log
         self._scrubber = Scrubber(store, verify, SCRUB_BYTES_PER_S, now)
-        self._scrubbing = threading.Lock()
-        """Held while a thread looks at items."""
+        self._looking = threading.Lock()
+        """Held while a thread of ours looks into the store, or writes to it."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -70,19 +70,18 @@ class Housekeeping:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def note_for_next_time(self, endpoints: list[Endpoint]) -> None:
-        """Keep whom we know, and how far the scrubber is."""
-        with suppress(StoreError):
-            remember_peers(self._opened_store, endpoints)
-            self._scrubber.save(clock())
+    def let_go(self, endpoints: list[Endpoint]) -> None:
+        """Keep whom we know and how far the scrubber is, and let go of the store.
 
-    def let_go(self) -> None:
-        """Return once no thread looks into the store any more, nor will: it can be closed.
-
-        A step that began goes on although its task was cancelled, and looks into the map.
+        Returns once no thread looks into it any more, nor will: it can be closed. What began goes
+        on although its task was cancelled. Twice is fine, also while the first one waits.
         """
-        with self._scrubbing:
-            self._store = None
+        with self._looking:
+            store, self._store = self._store, None
+            if store is not None:
+                with suppress(StoreError):
+                    remember_peers(store, endpoints)
+                    self._scrubber.save(clock())
 
     def live_endpoints(self) -> list[Endpoint]:
         """Return where those are whom to ask after a restart."""
@@ -90,11 +89,6 @@ class Housekeeping:
         known = [*context.leaf_set.members(), *context.table.entries()]
         endpoints = dict.fromkeys(h.endpoint for h in known if h.host and context.usable(h.id))
         return list(endpoints)[:REMEMBERED_MAX]
-
-    @property
-    def _opened_store(self) -> LmdbStore:
-        assert self._store is not None
-        return self._store
 
     async def _scrub(self) -> None:
         """Look at everything on disk again and again; what is bad, the node fetches anew."""
@@ -118,7 +112,7 @@ class Housekeeping:
 
     def _scrub_step(self) -> list[Name]:
         """Look at some items, and keep none of them: each small one maps 16 pages of the file."""
-        with self._scrubbing:
+        with self._looking:
             if self._store is None:
                 return []  # it was stopped before we began
             corrupt = self._scrubber.step(clock())
@@ -127,8 +121,10 @@ class Housekeeping:
 
     async def _release_memory(self) -> None:
         """Keep what was read of the store in the page cache only."""
+        assert self._store is not None
+        release = self._store.release_memory  # harmless in a store that has been closed
         while True:
-            await asyncio.to_thread(self._opened_store.release_memory)
+            await asyncio.to_thread(release)
             await asyncio.sleep(RELEASE_INTERVAL_S)
 
     def _forget(self, name: Name) -> None:
@@ -146,13 +142,18 @@ class Housekeeping:
                 last = live
                 try:
                     # In a thread: it may have to wait for the writer's commit.
-                    await asyncio.to_thread(remember_peers, self._opened_store, live)
+                    await asyncio.to_thread(self._keep, live)
                 except StoreLostError:
                     raise
                 except StoreError as error:
                     self._log.warning("peers_not_remembered", error=str(error))
             if self._bootstrap:
                 self._node.add_seeds(await resolve_all(self._bootstrap))
+
+    def _keep(self, endpoints: list[Endpoint]) -> None:
+        with self._looking:
+            if self._store is not None:
+                remember_peers(self._store, endpoints)
 
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -174,16 +174,15 @@ class Service:
         if self._recording is not None:
             await asyncio.to_thread(self._recording.close)
             self._recording = None
-        if self._store is None:
+        store = self._store
+        if store is None:
             return
         if self._executor is not None:
             await asyncio.to_thread(self._executor.close)
-        store, self._store = self._store, None
         if housekeeping is not None:
             # In a thread, too: a slow disk must not keep us from hearing that it takes too long.
-            endpoints = housekeeping.live_endpoints()
-            await asyncio.to_thread(housekeeping.note_for_next_time, endpoints)
-            await asyncio.to_thread(housekeeping.let_go)
+            await asyncio.to_thread(housekeeping.let_go, housekeeping.live_endpoints())
+        self._store = None  # only now: who is cancelled before is told to stop again
         store.close()
 
     async def wait_stopped(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +13,16 @@ import pytest
 from pastryd import housekeeping
 from pastryd.client import Client, RefusedError
 from pastryd.config import Config
-from pastryd.errors import NotFoundError, StoreLostError, UnreachableError
+from pastryd.errors import NotFoundError, StoreError, StoreLostError, UnreachableError
 from pastryd.ids import Name
+from pastryd.net.identity import remember_peers
 from pastryd.net.keys import read_network_key
 from pastryd.net.udp import PortTakenError
 from pastryd.node import PastryNode
 from pastryd.protocol.items import verify
 from pastryd.service import Service
+from pastryd.state.handle import Endpoint
+from pastryd.store.lmdb_store import LmdbStore
 from pastryd.store.scrub import Scrubber
 
 pytestmark = pytest.mark.e2e
@@ -257,3 +260,51 @@ async def test_ready_means_that_the_node_serves_at_once_even_many_clients(nodes:
             assert await client.get(result.key) == b"%d" % i
 
     await asyncio.gather(*map(one, range(20)))
+
+
+async def test_who_is_told_to_stop_at_once_while_it_stops_closes_its_store(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noting, go_on = threading.Event(), threading.Event()
+
+    def remember(store: LmdbStore, endpoints: Sequence[Endpoint]) -> None:
+        noting.set()
+        assert go_on.wait(30)
+
+    settings = nodes.settings("first")
+    first = await nodes.start(settings)
+    monkeypatch.setattr(housekeeping, "remember_peers", remember)
+    stopping = asyncio.create_task(first.stop())
+    assert await asyncio.to_thread(noting.wait, 30)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    go_on.set()
+    await first.stop()
+    await nodes.start(settings)
+
+
+async def test_the_store_stays_open_while_a_thread_keeps_whom_we_know(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    failed: list[StoreError] = []
+
+    def remember(store: LmdbStore, endpoints: Sequence[Endpoint]) -> None:
+        writing.set()
+        assert go_on.wait(30)
+        try:
+            remember_peers(store, endpoints)
+        except StoreError as error:
+            failed.append(error)
+
+    monkeypatch.setattr(housekeeping, "REMEMBER_FIRST_S", 0.01)
+    first = await nodes.start(nodes.settings("first"))
+    monkeypatch.setattr(housekeeping, "remember_peers", remember)
+    second = await nodes.start(nodes.settings("second", first))
+    assert await asyncio.to_thread(writing.wait, 30)
+    monkeypatch.setattr(housekeeping, "remember_peers", remember_peers)
+    stopping = [asyncio.create_task(node.stop()) for node in (first, second)]
+    done, _ = await asyncio.wait(stopping, timeout=0.3)
+    go_on.set()
+    await asyncio.gather(*stopping)
+    assert not failed and len(done) < 2
