@@ -156,12 +156,14 @@ class Service:
             gone = asyncio.Event()
             self._driver.call(lambda now: self.node.leave(now, lambda now: gone.set()))
             handing_over = asyncio.create_task(gone.wait())
-            await asyncio.wait(
-                (handing_over, self._driver.stopped),
-                timeout=self._config.leave_timeout_s + LEAVE_GRACE_S,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            handing_over.cancel()
+            try:
+                await asyncio.wait(
+                    (handing_over, self._driver.stopped),
+                    timeout=self._config.leave_timeout_s + LEAVE_GRACE_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                handing_over.cancel()
         await self.stop()
 
     async def stop(self) -> None:

@@ -308,3 +308,16 @@ async def test_the_store_stays_open_while_a_thread_keeps_whom_we_know(
     go_on.set()
     await asyncio.gather(*stopping)
     assert not failed and len(done) < 2
+
+
+async def test_leaving_that_is_cancelled_leaves_no_task_behind(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await nodes.start(nodes.settings("first"))
+    monkeypatch.setattr(PastryNode, "leave", lambda *_: None)  # nobody takes anything over
+    before = asyncio.all_tasks()
+    leaving = asyncio.create_task(first.leave())
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert asyncio.all_tasks() <= before
