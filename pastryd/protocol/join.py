@@ -78,6 +78,8 @@ class Joiner(Application):
         "_progress_version",
         "_retry",
         "_route",
+        "_soon_at",
+        "_soon_s",
         "_table",
         "_tried",
         "_wait_s",
@@ -121,6 +123,10 @@ class Joiner(Application):
         """When to begin a ring ourselves if nobody has answered."""
         self._look: Timer | None = None
         self._looked_at = float("-inf")
+        self._soon_at = float("-inf")
+        """When somebody last wanted us to look at once."""
+        self._soon_s = context.config.heartbeat_s
+        """So long after a look we do that."""
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
         self._nonces: dict[int, bool] = {}
@@ -397,9 +403,18 @@ class Joiner(Application):
         self._look = self._context.deadlines.arm(when, self._look_for_others)
 
     def look_soon(self, now: float) -> None:
-        """Nobody seems to hear us: those whom we lost may say why."""
-        when = max(now, self._looked_at + self._context.config.heartbeat_s)
+        """Nobody seems to hear us: those whom we lost may say why.
+
+        Ever more rarely while that brings nothing: whoever is greeted and answers, but does not
+        hear us otherwise, is soon lost again.
+        """
+        config = self._context.config
+        if now - self._soon_at > 2 * config.merge_s:
+            self._soon_s = config.heartbeat_s
+        self._soon_at = now
+        when = max(now, self._looked_at + self._soon_s)
         if self._look is not None and when < self._look.when:
+            self._soon_s = min(2 * self._soon_s, config.merge_s)
             self._look.cancel()
             self._look = self._context.deadlines.arm(when, self._look_for_others)
 

@@ -247,3 +247,20 @@ def test_a_node_that_restarts_elsewhere_is_not_told_that_it_is_its_own_twin() ->
     network.run(30)
     assert network.is_consistent() and not network.superseded
     assert not any(says_twin(node) for node in (again, *others))
+
+
+def test_an_older_one_that_cannot_reach_the_newer_one_does_not_greet_for_ever_at_that_pace() -> (
+    None
+):
+    """A firewall between those two alone: peers answer its Hellos, and hear nothing else of it."""
+    network = SealedNetwork(seed=7)
+    *others, older = network.ring(3, settle_s=30)
+    newer = copy_of(network, older, others[0], start=False)
+    network.cut(older, newer)
+    network.step(newer, lambda: newer.core.start([others[0].endpoint], network.now))
+    network.run(60)
+    assert older.running and says_twin(older)
+    sent, told = older.sent, len(older.logged)
+    network.run(120)
+    assert older.sent - sent < 300
+    assert len(older.logged) - told < 60
