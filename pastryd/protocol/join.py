@@ -129,7 +129,7 @@ class Joiner(Application):
         """So long after a look we do that."""
         self._look_wait = 1
         """After so many `merge_s` we look for another ring again."""
-        self._nonces: dict[int, bool] = {}
+        self._nonces: dict[int, Endpoint] = {}
         self._near_node = near_node.NearNode(
             context, requests, table, self._note_progress, self._send_first_join
         )
@@ -269,9 +269,11 @@ class Joiner(Application):
         peer.sample_rtt(now - sent_at)
         context.learn_address(message, peer, now)
         if merging:
-            self.remembered.note_found(endpoint)
             if message.active and peer.id not in context.leaf_set:
-                self._send_join(peer, True, now)
+                # Not found yet: who answers a Hello may hear nothing else of us.
+                self._send_join(peer, endpoint, now)
+            else:
+                self.remembered.note_found(endpoint)
             return
         if not message.active:
             ahead = (message.ahead_host, message.ahead_port)
@@ -322,11 +324,12 @@ class Joiner(Application):
     # -- JOIN --
 
     def _send_first_join(self, through: Peer, now: float) -> None:
-        self._send_join(through, False, now)
+        self._send_join(through, NOBODY, now)
 
-    def _send_join(self, through: Peer, merging: bool, now: float) -> None:
+    def _send_join(self, through: Peer, lost: Endpoint, now: float) -> None:
+        """`lost`: where we look for another ring; `NOBODY`: we are in none."""
         nonce = self._context.nonce()
-        self._nonces[nonce] = merging
+        self._nonces[nonce] = lost
         if len(self._nonces) > SEEDS_MAX:
             del self._nonces[next(iter(self._nonces))]
         own_id = self._context.identity.id
@@ -341,8 +344,11 @@ class Joiner(Application):
         now: float,
     ) -> None:
         """A JOIN ended at us: we are the root of the joiner's id."""
-        if len(payload) != 8 or source.id != key or source.id == self._context.identity.id:
+        if len(payload) != 8 or source.id != key:
             self._context.stats.count("join_malformed")
+            return
+        if source.id == self._context.identity.id:  # our own: those through whom it went are ours
+            self.remembered.note_found(self._nonces.pop(int.from_bytes(payload, "big"), NOBODY))
             return
         nodes = tuple(hop.handle for hop in trail if hop.handle.id != source.id)
         reply = JoinReply(int.from_bytes(payload, "big"), nodes)
@@ -350,11 +356,12 @@ class Joiner(Application):
 
     def on_join_reply(self, message: JoinReply, peer: Peer, now: float) -> None:
         """The root of our id has answered: probe it, and take the rows of the nodes on the way."""
-        merging = self._nonces.pop(message.nonce, None)
+        lost = self._nonces.pop(message.nonce, None)
         context = self._context
-        if merging is None or peer.id == context.identity.id:
+        if lost is None or peer.id == context.identity.id:
             return
-        if merging:
+        if lost != NOBODY:
+            self.remembered.note_found(lost)
             if peer.id not in context.leaf_set:
                 self._look_wait = 1
                 context.log("merging_rings", root=f"{peer.id:032x}")

@@ -53,6 +53,17 @@ def test_the_older_one_stops_in_spite_of_loss() -> None:
     assert network.superseded == [older] and newer.running
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_older_one_of_a_ring_of_two_stops_in_spite_of_loss(seed: int) -> None:
+    """It knows one peer alone, and no word of the proof may be lost for good."""
+    network = SealedNetwork(seed=seed)
+    older, other = network.ring(2, settle_s=20)
+    network.loss = 0.2
+    copy_of(network, older, other)
+    network.run_until(lambda: not older.running, 150)
+    assert network.superseded == [older]
+
+
 def test_who_comes_back_with_an_earlier_incarnation_than_its_twin_has_stops_before_it_serves() -> (
     None
 ):
