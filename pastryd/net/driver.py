@@ -62,6 +62,9 @@ PUT_OFF_S = 0.1
 """A timer further off is put off with the deadline: to be woken for nothing is what costs a node at
 rest. One that is nearer fires in vain: under load deadlines come and go with each message."""
 
+RENEW_AGAIN_S = 10.0
+"""An incarnation that could not be kept is tried again after so long: the loop waits for it."""
+
 clock: Callable[[], float] = partial(
     time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 )
@@ -139,8 +142,9 @@ class Driver:
         self._sessions = sessions
         self._submit = submit
         self._incarnation_grew = incarnation_grew
-        self._incarnation = sessions.incarnation
-        """The core's, when it was last looked at."""
+        self._not_kept = sessions.incarnation
+        """The core's last one that could not be kept, if it is not the one that we seal in."""
+        self._renew_again_at = 0.0
         self._stall_s = stall_s
         self._stats = stats
         self._log = log
@@ -324,7 +328,7 @@ class Driver:
 
     def _send_all(self, outbox: Outbox) -> None:
         incarnation = self._core.identity.incarnation
-        if incarnation != self._incarnation:
+        if incarnation != self._sessions.incarnation:
             self._renew(incarnation)
         self._was_bulk |= self._sender.send(outbox.datagrams, clock())
         outbox.datagrams.clear()
@@ -332,9 +336,13 @@ class Driver:
     def _renew(self, incarnation: int) -> None:
         """Seal in a new incarnation, unless it cannot be kept: what comes back would reuse keys.
 
-        Then peers hear us in the one before, and we go on: accusations must stop no node.
+        Then peers hear us in the one before, and we go on: accusations must stop no node. It is
+        tried again: peers who remember a later life do not hear us until then.
         """
-        self._incarnation = incarnation
+        now = clock()
+        if incarnation == self._not_kept and now < self._renew_again_at:
+            return
+        self._not_kept, self._renew_again_at = incarnation, now + RENEW_AGAIN_S
         try:
             self._incarnation_grew(incarnation)
         except StoreLostError:

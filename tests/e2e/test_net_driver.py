@@ -11,7 +11,7 @@ from pastryd.errors import PastryError, StoreError, UnexpectedError, Unreachable
 from pastryd.ids import Name
 from pastryd.net import driver as driver_module
 from pastryd.net import sender
-from pastryd.net.driver import Driver, clock
+from pastryd.net.driver import RENEW_AGAIN_S, Driver, clock
 from pastryd.net.keys import PUBLIC_NETWORK_KEY
 from pastryd.net.seal import OVERHEAD_BYTES, SessionTable
 from pastryd.net.udp import UdpSocket, endpoint_of
@@ -279,6 +279,30 @@ async def test_an_incarnation_that_cannot_be_kept_is_not_used_and_stops_nobody(
     a.keeps = True
     assert await said(10) == 10
     assert a.stats.counters["incarnations_not_kept"] == 1
+
+
+async def test_an_incarnation_that_could_not_be_kept_is_tried_again_after_a_while(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was full; nobody may accuse us again, for nobody hears us in the one before."""
+    a, b = sides
+    now = driver_module.clock()
+    monkeypatch.setattr(driver_module, "clock", lambda: now)
+    a.keeps = False
+
+    async def said() -> int:
+        a.does(lambda core: core.outbox.datagrams.append((b"x", b.core.identity)))
+        await b.core.received.wait()
+        b.core.received.clear()
+        return int(b.core.calls[-1][2].incarnation)
+
+    a.core.identity = a.core.identity.reborn(9)
+    assert await said() == 1
+    a.keeps = True
+    assert await said() == 1 and a.grown == [9]
+    now += RENEW_AGAIN_S
+    assert await said() == 9
+    assert await said() == 9 and a.grown == [9, 9]
 
 
 async def test_a_refutation_is_sealed_in_the_new_incarnation_and_told_before(sides: Sides) -> None:
