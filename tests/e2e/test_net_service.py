@@ -314,10 +314,11 @@ async def test_leaving_that_is_cancelled_leaves_no_task_behind(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await nodes.start(nodes.settings("first"))
-    monkeypatch.setattr(PastryNode, "leave", lambda *_: None)  # nobody takes anything over
+    begun = asyncio.Event()
+    monkeypatch.setattr(PastryNode, "leave", lambda *_: begun.set())  # nobody takes anything over
     before = asyncio.all_tasks()
     leaving = asyncio.create_task(first.leave())
-    await asyncio.sleep(0.01)
+    await begun.wait()
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     assert asyncio.all_tasks() <= before
