@@ -37,7 +37,7 @@ def _factor(value: float, bound: float, at_most: bool) -> str:
     if not bound:
         return f"{value:g} too many"
     factor = value / bound if at_most else bound / max(value, 1e-9)
-    return f"{factor:.2g} times too {'much' if at_most else 'little'}"
+    return f"{factor:.3g} times too {'much' if at_most else 'little'}"
 
 
 def _ours(*path: str) -> Callable[[Sections], float]:
