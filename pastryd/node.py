@@ -179,10 +179,8 @@ class PastryNode(CommonApi):
 
         Its sender is not proven, so it changes nothing that we believe of anybody.
         """
-        try:
-            message = decode(data)
-        except RemoteProtocolError:
-            self.context.stats.count("messages_malformed")
+        message = self._decoded(data)
+        if message is None:
             return
         if type(message) is not m.Hello:
             self.context.stats.count("messages_unexpected")
@@ -198,15 +196,19 @@ class PastryNode(CommonApi):
 
     def receive_twin(self, data: bytes, sender: Handle, now: float) -> None:
         """Take in what another holder of our own key sealed, in a later life than ours."""
-        try:
-            message = decode(data)
-        except RemoteProtocolError:
-            self.context.stats.count("messages_malformed")
-            return
+        message = self._decoded(data)
         if type(message) is m.Welcome:
             self._twins.on_welcome(message, sender)
-        else:
+        elif message is not None:
             self.context.stats.count("messages_unexpected")
+
+    def _decoded(self, data: bytes) -> m.Message | None:
+        """Return a message of which only one kind is welcome; None, and counted: malformed."""
+        try:
+            return decode(data)
+        except RemoteProtocolError:
+            self.context.stats.count("messages_malformed")
+            return None
 
     def handle_timer(self, now: float) -> None:
         """Run what is due."""

@@ -182,20 +182,22 @@ class Context:
 
     def hello_hearsay(self, endpoint: Endpoint, now: float) -> int:
         """Greet an address that somebody else named, as `hello_endpoint`; 0: not now."""
+        return self.hello_endpoint(endpoint) if self._may_greet(now) else 0
+
+    def _may_greet(self, now: float) -> bool:
+        """Take a greeting that hearsay causes, of as many as there may be; count it if refused."""
         if self._hearsay_hellos.take(now):
-            return self.hello_endpoint(endpoint)
+            return True
         self.stats.count("hearsay_hellos_refused")
-        return 0
+        return False
 
     def _verify_rumour(self, peer: Peer, now: float) -> None:
         """Greet a peer where it is said to be: what it says from there itself is believed."""
         rumour, peer.rumour = peer.rumour, None
         if rumour is None or rumour.incarnation <= peer.handle.incarnation:
             return
-        if self._hearsay_hellos.take(now):
+        if self._may_greet(now):
             self.outbox.datagrams.append((encode(Hello(self.nonce(), HELLO_PADDING)), rumour))
-        else:
-            self.stats.count("hearsay_hellos_refused")
 
     def _may_stand_for_hello(self, data: bytes, unproven: Unproven, now: float) -> bool:
         """Tell whether a question may go to an unproven address without credit for it."""
@@ -230,10 +232,8 @@ class Context:
         if unproven.credit_bytes >= cost:
             unproven.credit_bytes -= cost
             self.outbox.datagrams.append((hello, peer.handle))
-        elif self._hearsay_hellos.take(now):
+        elif self._may_greet(now):
             self.outbox.datagrams.append((hello, peer.handle))
-        else:
-            self.stats.count("hearsay_hellos_refused")
         self.deadlines.arm(now + self.config.rto_initial_s, self._prove, peer, attempts - 1)
 
     # -- the way in --

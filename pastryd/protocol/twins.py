@@ -65,7 +65,8 @@ class Twins:
 
     def on_welcome(self, message: Welcome, sender: Handle) -> None:
         """A later life of us has answered: it has our place if it is active."""
-        asked = self._asked.pop(message.nonce, self) is None
+        asked = message.nonce in self._asked
+        self._asked.pop(message.nonce, None)
         later = sender.incarnation > self._context.identity.incarnation
         if asked and later and message.active:
             self._context.outbox.events.append(Superseded(sender))
